@@ -27,7 +27,7 @@ _PROBLEMS = {
     408: "the request did not arrive in time",
     409: "the batch is another one, not in the required state, or another worker has it; or the archive is not built;"
     " or nothing has reached the seq yet; or a label is taken, or the bytes do not continue the file",
-    412: "the record is not the one that If-Match names",
+    412: "the record is not as If-Match or If-None-Match expects",
     413: "the body is larger than MAX_BODY",
     415: "the body is not application/json",
     416: "no byte is in the range",

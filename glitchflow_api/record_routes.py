@@ -27,6 +27,10 @@ WorkersStepName = Annotated[
     str, Path(pattern=_STEP_NAME, max_length=100, json_schema_extra={"pattern": _STEP_NAME.replace(":", "")})
 ]
 IfMatch = Annotated[str | None, Header(description="the ETag that the record must still have", examples=['"17"'])]
+IfNoneMatch = Annotated[
+    str | None,
+    Header(description="`*`: the record must not exist yet", examples=["*"]),
+]
 
 
 class RelayedWaiting(Relayed):
@@ -87,13 +91,13 @@ async def one_record(record: RecordId) -> Response:
 
 
 @router.put("/records/{record:name}", **described_order(records.RecordContent, records.Record, 404, 412))
-async def put_record(record: RecordId, if_match: IfMatch = None) -> Response:
+async def put_record(record: RecordId, if_match: IfMatch = None, if_none_match: IfNoneMatch = None) -> Response:
     """Replace status, run and conditions of a record, or create it."""
     return Relayed()
 
 
 @router.patch("/records/{record:name}", **described_order(records.RecordPatch, records.Record, 404, 412))
-async def patch_record(record: RecordId, if_match: IfMatch = None) -> Response:
+async def patch_record(record: RecordId, if_match: IfMatch = None, if_none_match: IfNoneMatch = None) -> Response:
     """Change a record by a JSON merge patch (RFC 7386), or create it."""
     return Relayed()
 

@@ -62,6 +62,11 @@ def refuse_second_key(lines: Iterable[tuple[bytes, bytes]]) -> None:
         raise SecondKey(f"the request has more than one {KEY_HEADER} header", field=KEY_HEADER)
 
 
+def lists_etag(header: str, etag: str) -> bool:
+    """Return whether If-Match or If-None-Match names an ETag, also as a weak one (RFC 9110, section 8.8.3), or any."""
+    return header.strip() == "*" or etag in header
+
+
 def quota_headers(quota: Quota) -> dict[str, str]:
     """Return the headers of a group's daily quota (draft-ietf-httpapi-ratelimit-headers)."""
     seconds = max(0, quota.reset - int(time.time()))

@@ -15,7 +15,7 @@ import msgspec
 import sqlalchemy as sa
 
 from databuffer import metrics
-from databuffer.errors import NotFound, RecordChanged
+from databuffer.errors import NotFound
 from databuffer.ingest.pipeline import Ingest
 from databuffer.queries import Queries
 from databuffer.records import steps, table
@@ -23,6 +23,7 @@ from databuffer.records.backlog import Backlog, declaration_of, waiting
 from databuffer.records.conditions import merged
 from databuffer.records.declaration import Declaration
 from databuffer.records.overview import overview
+from databuffer.records.preconditions import ALWAYS, Preconditions
 from databuffer.records.scan import Look, Scan
 from databuffer.records.selection import SEGMENT_KIND, Selection
 from databuffer.search.clauses import SEGMENT_RECORD
@@ -149,19 +150,19 @@ class Records:
         self._ingest.announce_change(segments=True)
         self._ingest.announce_change(segments=False)
 
-    async def put(self, record: str, content: RecordContent, match: str | None = None) -> Record:
-        """Replace what was written to a record, or create it; raise RecordChanged if `match` is not its ETag."""
+    async def put(self, record: str, content: RecordContent, given: Preconditions = ALWAYS) -> Record:
+        """Replace what was written to a record, or create it; raise RecordChanged if it is not the one expected."""
         kind_of(record)
 
         def change(present: Record | None) -> table.Content:
-            _check(match, present)
+            given.check(present)
             return content.status, content.run, content.conditions
 
         return await self._write(lambda connection, now: table.write(connection, record, change, now))
 
-    async def patch(self, record: str, patch: RecordPatch, match: str | None = None) -> Record:
-        """Apply a merge patch to a record, or create it; raise RecordChanged if `match` is not its ETag."""
-        return await self._write(await self._patching(record, patch, match))
+    async def patch(self, record: str, patch: RecordPatch, given: Preconditions = ALWAYS) -> Record:
+        """Apply a merge patch to a record, or create it; raise RecordChanged if it is not the one expected."""
+        return await self._write(await self._patching(record, patch, given))
 
     async def patch_all(self, patches: Sequence[tuple[str, RecordPatch]]) -> list[Record | ProblemError]:
         """Apply many patches; return the record or the error of each, in their order."""
@@ -312,14 +313,14 @@ class Records:
         return msgspec.json.decode(content, type=_Meta).meta
 
     async def _patching(
-        self, record: str, patch: RecordPatch, match: str | None = None
+        self, record: str, patch: RecordPatch, given: Preconditions = ALWAYS
     ) -> Callable[[sa.Connection, int], Record]:
         meta: dict[str, Any] = {}
         if kind_of(record) == SEGMENT_KIND and patch.conditions and (found := await self._find(record)):
             meta = await self._conditions(found)
 
         def change(present: Record | None) -> table.Content:
-            _check(match, present)
+            given.check(present)
             present = present or Record(record, "", 0, 0, conditions={})
             status = present.status if patch.status is msgspec.UNSET else patch.status or GOOD
             run = present.run if patch.run is msgspec.UNSET else patch.run
@@ -378,18 +379,3 @@ def _pause(connection: sa.Connection, backlog: Backlog) -> float:
     found, floor = waiting(connection, backlog, 1)
     backlog.raise_floor(floor)
     return 0 if found else (first - now) / 10**9 if first is not None else float("inf")
-
-
-def _check(match: str | None, present: Record | None) -> None:
-    """Raise RecordChanged unless an If-Match header names the ETag of a record."""
-    if match is None:
-        return
-    tags = [] if present is None else [etag(present), "*"]
-    if not any(each.strip() in tags for each in match.split(",")):
-        now = f"its ETag is {tags[0]}" if tags else "it does not exist"
-        raise RecordChanged(f"If-Match: {match}: the record changed; {now}", field="If-Match")
-
-
-def etag(record: Record) -> str:
-    """Return the ETag of a record; renewals of leases do not change it."""
-    return f'"{record.seq}"'

@@ -12,6 +12,7 @@ from databuffer.search.bundles import Bundles
 from gwservice.asgi import no_such_range
 from gwservice.asgi_types import Receive, Scope, Send
 from gwservice.body import read_body, require_json, while_connected
+from gwservice.headers import lists_etag
 from gwservice.ranges import Unsatisfiable, requested_range
 from gwwire.bundles import Bundle, BundleOrder, BundleState
 from gwwire.decoding import decode_order
@@ -105,7 +106,7 @@ async def cancel_bundle(bundle: str, buffer: Storage) -> Response:
 
 def _archive_response(request: Request, bundles: Bundles, archive: Archive) -> Response:
     etag = f'"{archive.digest}"'
-    if etag in request.headers.get("if-none-match", ""):
+    if lists_etag(request.headers.get("if-none-match", ""), etag):
         return Response(status_code=304, headers={"ETag": etag})
     try:
         span = requested_range(request.headers.get("range"), request.headers.get("if-range"), archive.size, etag)

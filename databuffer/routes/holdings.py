@@ -15,6 +15,7 @@ from databuffer.routes.tier_response import TierResponse, head_on_tape
 from databuffer.storage.catalog.batches import FILES_RECORD
 from gwservice.asgi import JsonBody, OpenFileResponse, no_such_range
 from gwservice.body import body_pieces, read_body, require_json
+from gwservice.headers import lists_etag
 from gwservice.ranges import Unsatisfiable, requested_range
 from gwwire.decoding import InvalidRequest, decode_order
 from gwwire.file_manifest import member_name
@@ -119,7 +120,7 @@ async def file_bytes(holding: int, path: FilePath, request: Request, buffer: Sto
     if found.sha256 is None:
         raise NotFound(f"{path} is a {found.type}, which has no bytes")
     headers = {"ETag": f'"{found.sha256}"', "Repr-Digest": digest_text(found.sha256)}
-    if headers["ETag"] in request.headers.get("if-none-match", ""):
+    if lists_etag(request.headers.get("if-none-match", ""), headers["ETag"]):
         if file:
             file.close()
         return Response(status_code=304, headers=headers)

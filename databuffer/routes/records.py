@@ -10,11 +10,12 @@ from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from databuffer.buffer import Buffer
-from databuffer.records.records import etag
+from databuffer.records.preconditions import Preconditions, etag
 from databuffer.records.selection import Selection
 from databuffer.routes.common import Storage, json_response
 from gwservice.asgi import JsonBody
 from gwservice.body import UnsupportedMediaType, media_type, read_body
+from gwservice.headers import lists_etag
 from gwwire.decoding import InvalidRequest, decode_order
 from gwwire.names import StepName
 from gwwire.problems import ProblemError
@@ -39,7 +40,6 @@ router = APIRouter()
 #: Lines that are written in one step; segments that arrive meanwhile wait for it.
 _PORTION = 50
 _STEP_NAMES = msgspec.json.Decoder(StepName)
-IfMatch = Annotated[str | None, Header()]
 
 
 async def _wanted(
@@ -51,6 +51,14 @@ async def _wanted(
     return Selection(kind, query, virtual_segments=segments == "all")
 
 
+def _preconditions(
+    if_match: Annotated[str | None, Header()] = None, if_none_match: Annotated[str | None, Header()] = None
+) -> Preconditions:
+    return Preconditions(if_match, if_none_match)
+
+
+#: The conditions of a route that writes one record.
+Given = Annotated[Preconditions, Depends(_preconditions)]
 #: The filter of a route that returns records.
 Wanted = Annotated[Selection, Depends(_wanted)]
 
@@ -83,7 +91,7 @@ async def write_records(request: Request, buffer: Storage) -> Response:
 async def one_record(record: str, request: Request, buffer: Storage) -> Response:
     """Return a record, with its ETag."""
     found = await buffer.records.get(record)
-    if etag(found) in request.headers.get("if-none-match", ""):
+    if lists_etag(request.headers.get("if-none-match", ""), etag(found)):
         return Response(status_code=304, headers={"ETag": etag(found)})
     return _answer(found)
 
@@ -101,17 +109,17 @@ async def redo_step(record: str, step: str, buffer: Storage) -> Response:
 
 
 @router.put("/records/{record:name}", summary="Write a record")
-async def put_record(record: str, order: JsonBody, buffer: Storage, if_match: IfMatch = None) -> Response:
+async def put_record(record: str, order: JsonBody, buffer: Storage, given: Given) -> Response:
     """Replace what was written to a record, or create it."""
     check_writable(record)
-    return _answer(await buffer.records.put(record, decode_order(RecordContent, order), if_match))
+    return _answer(await buffer.records.put(record, decode_order(RecordContent, order), given))
 
 
 @router.patch("/records/{record:name}", summary="Change a record")
-async def patch_record(record: str, order: JsonBody, buffer: Storage, if_match: IfMatch = None) -> Response:
+async def patch_record(record: str, order: JsonBody, buffer: Storage, given: Given) -> Response:
     """Apply a merge patch to a record, or create it."""
     check_writable(record)
-    return _answer(await buffer.records.patch(record, decode_order(RecordPatch, order), if_match))
+    return _answer(await buffer.records.patch(record, decode_order(RecordPatch, order), given))
 
 
 @router.get("/steps", summary="All steps")

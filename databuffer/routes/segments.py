@@ -20,7 +20,7 @@ from gwservice.asgi import OpenFileResponse, offer_ndjson
 from gwservice.asgi_types import Receive, Scope, Send
 from gwservice.body import body_pieces, media_type, read_body, require_json
 from gwservice.correlation import RequestContext
-from gwservice.headers import RAW_GROUP_HEADER, quota_headers
+from gwservice.headers import RAW_GROUP_HEADER, lists_etag, quota_headers
 from gwservice.problems import send_whole
 from gwwire.datastore import Outcome, OutcomeCode
 from gwwire.public import SegmentPage, SegmentRecord
@@ -118,7 +118,7 @@ async def segment_file(name: str, request: Request, buffer: Storage) -> Response
     """Return a segment as it was stored, with its SHA-256 as ETag; ranges are served. HEAD recalls nothing."""
     found = await buffer.queries.segment(name)
     etag = f'"{found.sha256}"'
-    if etag in request.headers.get("if-none-match", ""):
+    if lists_etag(request.headers.get("if-none-match", ""), etag):
         return Response(status_code=304, headers={"ETag": etag})
     headers = {"ETag": etag, "Last-Modified": formatdate(found.stored / 10**9, usegmt=True)}
     if request.scope["context"].is_head:

@@ -200,6 +200,11 @@ def _member(file: Any, name: str) -> Any:
     if not isinstance(found, h5py.Dataset):
         what = "is no dataset" if found is not None else "is missing"
         raise InvalidSource(f"{file.filename} is not in the layout of GWOSC: {name} {what}")
+    plan = found.id.get_create_plist()
+    for number in (plan.get_filter(i)[0] for i in range(plan.get_nfilters())):
+        if not h5py.h5z.filter_avail(number):
+            lacking = f"{name} is compressed by the HDF5 filter {number}, which is not installed here"
+            raise InvalidSource(f"{file.filename}: {lacking}; `h5repack -f GZIP=4`, where it is, makes a usual file")
     return found
 
 

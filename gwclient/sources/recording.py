@@ -140,7 +140,8 @@ def choose(path: Path, there: Sequence[str], wanted: Sequence[str]) -> list[str]
     if not chosen:
         more = f" and {len(there) - 5} more" if len(there) > 5 else ""  # noqa: PLR2004 (as many as are shown)
         none = "none of the requested channels" if wanted else "no channel of strain"
-        raise NothingWanted(f"{path} has {none}; it has {', '.join(sorted(there)[:5]) or 'no other'}{more}")
+        hint = "" if wanted or not there else "; name what to send with --channel"
+        raise NothingWanted(f"{path} has {none}; it has {', '.join(sorted(there)[:5]) or 'no other'}{more}{hint}")
     return sorted(chosen)
 
 

@@ -144,6 +144,7 @@ def adapt(case: Case[Any]) -> None:
     if case.media_type == "application/json":
         case.headers.pop("Idempotency-Keys", None)
     case.headers.pop("if-match", None)
+    case.headers.pop("if-none-match", None)
     adapt_query(case.query)
     adapt_path(case.path_parameters)
     case.body = with_length(with_whole_numbers(with_paths(case.body)))

@@ -47,6 +47,18 @@ def test_an_id_with_slashes_and_an_etag_pass_all_tiers(gateway: httpx2.Client) -
     assert [record["id"] for record in found["records"]] == ["file/a run/ä/b"]
 
 
+@pytest.mark.parametrize("method", ["PUT", "PATCH"])
+def test_a_record_can_be_created_only_if_there_is_none(gateway: httpx2.Client, method: str) -> None:
+    path = f"/records/file/once/{method}"
+    answers = [gateway.request(method, path, json={}, headers={"If-None-Match": "*"}) for _ in range(2)]
+    assert [answer.status_code for answer in answers] == [200, 412]
+    assert answers[1].json()["code"] == "record-changed"
+    etag = answers[0].headers["etag"]
+    assert gateway.request(method, path, json={}, headers={"If-None-Match": f'"1", W/{etag}'}).status_code == 412
+    assert gateway.request(method, path, json={}, headers={"If-None-Match": '"1"'}).status_code == 200
+    assert gateway.get(path, headers={"If-None-Match": "*"}).status_code == 304
+
+
 @pytest.mark.parametrize("path", ["/records", "/changes"])
 def test_an_empty_kind_is_refused_because_ignoring_it_would_select_too_much(gateway: httpx2.Client, path: str) -> None:
     refused = gateway.get(path, params={"kind": ""})

@@ -9,7 +9,7 @@ import pytest
 
 from databuffer.buffer import Buffer
 from databuffer.errors import NotFound, RecordChanged
-from databuffer.records.records import etag
+from databuffer.records.preconditions import Preconditions, etag
 from databuffer.records.selection import Selection
 from databuffer.settings import BufferSettings
 from gwwire.datastore import FreezeOrder
@@ -65,11 +65,11 @@ async def test_a_patch_changes_only_what_it_names(buffer: Buffer) -> None:
 
 async def test_the_second_of_two_writers_is_refused(buffer: Buffer) -> None:
     first = await buffer.records.put("file/one", RecordContent())
-    await buffer.records.put("file/one", RecordContent("noisy"), etag(first))
+    await buffer.records.put("file/one", RecordContent("noisy"), Preconditions(etag(first)))
     with pytest.raises(RecordChanged, match="its ETag is"):
-        await buffer.records.put("file/one", RecordContent("good"), etag(first))
+        await buffer.records.put("file/one", RecordContent("good"), Preconditions(etag(first)))
     with pytest.raises(RecordChanged, match="it does not exist"):
-        await buffer.records.patch("file/two", patch(status="x"), "*")
+        await buffer.records.patch("file/two", patch(status="x"), Preconditions("*"))
     assert (await buffer.records.get("file/one")).status == "noisy"
 
 

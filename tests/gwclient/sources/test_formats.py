@@ -165,6 +165,20 @@ def test_samples_in_an_external_file_are_sent_if_it_has_all_of_them(
             FileSource((path,)).runs()
 
 
+def test_a_filter_that_is_not_installed_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "lz4.h5"
+    with h5py.File(path, "w") as file:
+        plan = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        plan.set_chunk((64,))
+        plan.set_filter(32004, h5py.h5z.FLAG_OPTIONAL)
+        space = h5py.h5s.create_simple((64,))
+        dataset = h5py.h5d.create(file.id, b"L1:A", h5py.h5t.IEEE_F64LE, space, plan)
+        dataset.write_direct_chunk((0,), STRAIN.tobytes())
+        file["L1:A"].attrs.update(x0=T0, dx=1 / 16)
+    with pytest.raises(InvalidSource, match="L1:A is compressed by the HDF5 filter 32004, which is not installed here"):
+        FileSource((path,)).runs()
+
+
 @pytest.mark.parametrize(("unit", "sent"), [("second", True), (["s"], True), ("", True), ("ms", False), (b"Hz", False)])
 def test_strain_is_sampled_over_seconds(tmp_path: Path, unit: Any, *, sent: bool) -> None:
     path = tmp_path / "units.hdf5"
