@@ -1,5 +1,6 @@
 """Gunicorn's worker for dslogic: uvicorn, with the Flask application that gunicorn loads behind the relay."""
 
+import math
 import os
 import signal
 from typing import Any, ClassVar, cast
@@ -22,7 +23,8 @@ class Worker(UvicornWorker):  # type: ignore[misc]  # the package ships no types
         "access_log": False,
         "lifespan": "on",
         "proxy_headers": False,
-        "timeout_notify": 1,
+        # Once a second, whatever the clock says: uvicorn compares its times, and one may be set back.
+        "timeout_notify": -math.inf,
     }
 
     def load_wsgi(self) -> None:
