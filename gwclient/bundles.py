@@ -16,6 +16,7 @@ from pathlib import Path
 import aiohttp
 
 from gwclient.connection import GatewayConnection, response_error
+from gwclient.digests import AS_STORED, digest_of
 from gwclient.errors import (
     FolderError,
     GatewayUnavailable,
@@ -40,7 +41,6 @@ _OK, _PARTIAL = 200, 206
 _CHUNK = 2**18
 #: s between two questions whether an archive is built, without a WebSocket: the first, and the most.
 _POLL, _LONGEST_POLL = 0.1, 2.0
-_ETAG = re.compile(r'"([0-9a-f]{64})"')
 _BUILDING = re.compile(r"BUILDING (\d{1,3})%")
 _RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 
@@ -113,7 +113,7 @@ class Bundles:
 
     async def _fetch(self, bundle: Bundle, path: Path, on_bytes: OnBytes) -> Path:
         source = url_path("bundles", bundle.id, "archive")
-        async with self._connection.request("HEAD", source) as response:
+        async with self._connection.request("HEAD", source, headers=AS_STORED) as response:
             etag, size = await _archive_of(response)
         with write_errors(path):
             if not await asyncio.to_thread(_is_complete, path, etag, size):
@@ -135,11 +135,12 @@ class Bundles:
             if (there := file.tell()) >= size:
                 return
             wanted = {"Range": f"bytes={there}-", "If-Range": f'"{etag}"'} if there else {}
+            wanted |= AS_STORED
             within = self._connection.stream_timeout(0)
             async with self._connection.request("GET", source, headers=wanted, within=within) as response:
                 if response.status not in {_OK, _PARTIAL}:
                     raise await response_error(response)
-                if response.headers.get("ETag") != f'"{etag}"':
+                if digest_of(response.headers) not in {None, etag}:
                     raise GatewayUnavailable(f"{response.url} has changed")
                 begin = _begin_of(response)
                 with write_errors(partial):  # here too: the connection takes an OSError for its own
@@ -224,10 +225,12 @@ async def _archive_of(response: aiohttp.ClientResponse) -> tuple[str, int]:
     """Return the digest in the ETag, and the size, of the archive in an answer to HEAD."""
     if response.status != _OK:
         raise await response_error(response)
-    found = _ETAG.fullmatch(response.headers.get("ETag", ""))
-    if found is None or response.content_length is None:
-        raise UnexpectedAnswer(f"{response.url} does not answer as a gateway: no digest or no length")
-    return found[1], response.content_length
+    digest = digest_of(response.headers)
+    if digest is None or response.content_length is None:
+        raise UnexpectedAnswer(
+            f"{response.url} does not answer as a gateway: no digest (ETag) or no length; a proxy may leave them out"
+        )
+    return digest, response.content_length
 
 
 def _begin_of(response: aiohttp.ClientResponse) -> int:

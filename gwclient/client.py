@@ -10,6 +10,7 @@ from uuid import uuid4
 
 from gwclient.answers import About, LineAnswer, OpenApi, decode_answer, decode_line
 from gwclient.connection import Retry, media_headers, parse_gateway_url, read_success, response_error
+from gwclient.digests import digest_of
 from gwclient.errors import GatewayUnavailable, InvalidArgument, UnexpectedAnswer
 from gwclient.holdings import Holdings
 from gwclient.listen import Listening, own_name
@@ -29,7 +30,6 @@ __all__ = ["GlitchflowClient", "Retry", "parse_gateway_url"]
 _STREAM = "/streamdata"
 _OK = 200
 _NO_ROUTE = frozenset({404, 405})
-_SHA256_DIGITS = 64
 
 
 class GlitchflowClient(SearchClient):
@@ -188,9 +188,9 @@ class GlitchflowClient(SearchClient):
         """Do `segment` with one try."""
         async with self.request("GET", url_path("segments", name)) as response:
             body = await read_success(response)
-            etag = response.headers.get("ETag", "").strip('"')
-        if len(etag) == _SHA256_DIGITS and hashlib.sha256(body).hexdigest() != etag:
-            message = f"{name} came with other bytes than its SHA-256 {etag[:12]}… says"
+            sha256 = digest_of(response.headers)
+        if sha256 and hashlib.sha256(body).hexdigest() != sha256:
+            message = f"{name} came with other bytes than its SHA-256 {sha256[:12]}… says"
             raise GatewayUnavailable(message, code=ProblemCode.DIGEST_MISMATCH)
         return body
 
@@ -202,7 +202,7 @@ class GlitchflowClient(SearchClient):
                 if response.status == HTTPStatus.NOT_FOUND:
                     return False
                 await read_success(response)
-                return response.headers.get("ETag") == f'"{sha256}"'
+                return digest_of(response.headers) in {None, sha256}
 
         return await self.with_retries(once)
 

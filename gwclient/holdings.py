@@ -14,6 +14,7 @@ import msgspec
 
 from gwclient.answers import decode_answer
 from gwclient.connection import GatewayConnection, read_success, response_error
+from gwclient.digests import AS_STORED, digest_of
 from gwclient.errors import FolderError, GatewayRefused, GatewayUnavailable, UnexpectedAnswer, write_errors
 from gwclient.outages import PackReads
 from gwclient.partial_file import PartialFileBusy, alone
@@ -194,11 +195,12 @@ class Holdings:
             if there < file.size:
                 source = _file_of("holdings", file.holding, file.path)
                 wanted = {"Range": f"bytes={there}-", "If-Range": f'"{file.sha256}"'} if there else {}
+                wanted |= AS_STORED
                 within = self._connection.stream_timeout(0)
                 async with self._connection.request("GET", source, headers=wanted, within=within) as response:
                     if response.status != (_PARTIAL if there else _OK):
                         raise await response_error(response)
-                    if response.headers.get("ETag") != f'"{file.sha256}"':
+                    if digest_of(response.headers) not in {None, file.sha256}:
                         raise UnexpectedAnswer(f"{response.url} is another file now")
                     try:
                         async for chunk in response.content.iter_chunked(_CHUNK):

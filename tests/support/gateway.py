@@ -8,12 +8,9 @@ first that was stored, and so on.
 
 import asyncio
 import hashlib
-import socket
-import threading
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from types import TracebackType
 from typing import Self
 
 import msgspec
@@ -22,6 +19,7 @@ from aiohttp import web
 from gwwire.problems import PROBLEM_TYPE, Problem, ProblemCode, ProblemError, encode_problem, make_problem
 from gwwire.public import SegmentPage, SegmentRecord
 from gwwire.segment import Segment, decode_segment
+from tests.support.app_server import AppServer
 
 NDJSON = "application/x-ndjson"
 
@@ -90,30 +88,6 @@ class StandInGateway:
     _first: dict[str, tuple[bytes, Outcome]] = field(default_factory=dict)
 
     def __enter__(self) -> Self:
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever)
-        self._thread.start()
-        asyncio.run_coroutine_threadsafe(self._start(), self._loop).result(60)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        asyncio.run_coroutine_threadsafe(self._end(), self._loop).result(60)
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(60)
-        self._loop.close()
-
-    @property
-    def segments(self) -> list[Segment]:
-        """The segments stored, in the order of their t0."""
-        return sorted((decode_segment(body) for body in self.bodies), key=lambda segment: segment.t0)
-
-    def forget_keys(self) -> None:
-        """Become a datastore without segments."""
-        self._first.clear()
-
-    async def _start(self) -> None:
         app = web.Application(client_max_size=2**26)
         app.add_routes(
             [
@@ -129,23 +103,21 @@ class StandInGateway:
                 web.get(r"/segments/gwb{number:\d+}.json", self._segment),
             ]
         )
-        self._runner = web.AppRunner(app, shutdown_timeout=0.1)
-        await self._runner.setup()
-        self._socket = socket.create_server(("127.0.0.1", 0), backlog=128)
-        await web.SockSite(self._runner, self._socket).start()
-        self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
+        self._server = AppServer(app)
+        self.url = self._server.__enter__().url
+        return self
 
-    async def _end(self) -> None:
-        # asyncio would leave a connection open that it accepts in the round of the loop in which the server is closed.
-        self._loop.remove_reader(self._socket)
-        for _ in range(3):
-            await asyncio.sleep(0)
-        await self._runner.cleanup()
-        # Nobody waits for a slow answer to a disconnected client, not even the runner.
-        left = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in left:
-            task.cancel()
-        await asyncio.gather(*left, return_exceptions=True)
+    def __exit__(self, *of_block: object) -> None:
+        self._server.__exit__(*of_block)
+
+    @property
+    def segments(self) -> list[Segment]:
+        """The segments stored, in the order of their t0."""
+        return sorted((decode_segment(body) for body in self.bodies), key=lambda segment: segment.t0)
+
+    def forget_keys(self) -> None:
+        """Become a datastore without segments."""
+        self._first.clear()
 
     async def _offer(self, _: web.Request) -> web.Response:
         self.requests.append("OPTIONS /streamdata")
