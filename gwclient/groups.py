@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-from gwclient.errors import GwclientError
+from gwclient.errors import GwclientError, InvalidSource
+from gwclient.strain import window_text
 from gwfiles.stretches import Span
 
 #: Segments in a group.
@@ -46,6 +47,24 @@ class Parcel:
     key: str
 
 
+class Unread:
+    """What of a source could not be read when it was to be sent."""
+
+    def __init__(self) -> None:
+        self._spans: dict[tuple[str, str], tuple[float, float]] = {}
+
+    def note(self, span: Span, error: InvalidSource) -> None:
+        """Add the span of a piece, and why."""
+        key = str(error), span.channel
+        start, stop = self._spans.get(key, (span.start, span.stop))
+        self._spans[key] = min(start, span.start), max(stop, span.stop)
+
+    @property
+    def lines(self) -> list[str]:
+        """A line for each reason and channel."""
+        return [f"{why} ({channel}{window_text(*ends)})" for (why, channel), ends in self._spans.items()]
+
+
 class Grouper:
     """Takes the pieces of a source, in their order, in groups for one request; see `push` for the arguments."""
 
@@ -57,6 +76,7 @@ class Grouper:
         self._ended = False
         self._failure: GwclientError | None = None
         self.done_before: list[Span] = []
+        self.unread = Unread()
 
     def take(self, most: int) -> list[Parcel] | None:
         """Return the next pieces, up to `most`, without those that are done.
@@ -69,7 +89,11 @@ class Grouper:
             if self._is_done(piece.recorded):
                 self.done_before.append(piece.span)
                 continue
-            body = piece.body()
+            try:
+                body = piece.body()
+            except InvalidSource as error:
+                self.unread.note(piece.span, error)
+                continue
             size += len(body)
             group.append(Parcel(piece, body, hashlib.blake2b(self._salt + body, digest_size=16).hexdigest()))
         if self._ended and not group:

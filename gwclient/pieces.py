@@ -17,7 +17,7 @@ from gwwire.segment import Segment, encode_segment
 from gwwire.spans import sampling
 
 #: Samples that are examined at a time.
-_BLOCK = 2**22
+_BLOCK = 2**20
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,8 +56,10 @@ class Piece:
         return Segment(h, (start, self.run.dt), meta or msgspec.UNSET)
 
     def body(self) -> bytes:
-        """Return the segment's compact JSON."""
-        return encode_segment(self.segment())
+        """Return the segment's compact JSON, or raise InvalidSource if its file has changed."""
+        segment = self.segment()
+        self.run.check()
+        return encode_segment(segment)
 
 
 #: The start of the next piece of a run, the number of the run, the piece, and those after it.

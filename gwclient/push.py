@@ -299,6 +299,7 @@ class _Push:
             self.report.ending = Ending.REFUSED
         if self.report.ending is Ending.INTERRUPTED and not self.report.unsent:
             self.report.ending = Ending.REFUSED if self.report.refusals else Ending.COMPLETE
+        self.report.note_unread(self.grouper.unread.lines)
 
 
 async def is_set_within(event: asyncio.Event, seconds: float) -> bool:

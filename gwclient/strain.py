@@ -1,10 +1,10 @@
 """Runs of strain, as every source returns them, and the GPS spans they cover."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,11 +42,21 @@ class Quality:
         return [name for bit, name in enumerate(self.names) if name and common >> bit & 1]
 
 
+class Samples(Protocol):
+    """Real numbers: an array of shape [samples], or what reads parts of it from a file."""
+
+    def __len__(self) -> int:
+        """Return the number of samples."""
+
+    def __getitem__(self, part: slice, /) -> NDArray[Any]:
+        """Return a part of the samples."""
+
+
 @dataclass(frozen=True, eq=False)
 class Run:
     """Evenly spaced strain of one channel; samples that are not finite are missing."""
 
-    strain: NDArray[np.floating[Any]]  # dimensionless, float64, shape [samples]
+    strain: Samples  # dimensionless
     t0: float  # GPS seconds of the first sample
     dt: float  # sample spacing, s
     channel: str  # `DET:NAME`; empty if unknown
@@ -55,6 +65,8 @@ class Run:
     exclusions: tuple[Exclusion, ...] = ()  # samples that are not to be sent; if they overlap, the first one counts
     quality: Quality | None = None  # those bits set all through a segment go into its meta
     digest: str = ""  # of a segment that overlaps others of its channel; a cursor distinguishes them by it
+    #: Raises InvalidSource if samples that were just read are not those of the file that the meta names.
+    check: Callable[[], None] = lambda: None
 
     @property
     def recorded_as(self) -> str:

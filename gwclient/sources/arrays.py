@@ -4,13 +4,14 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gwclient.errors import InvalidSource, one_line
 from gwclient.sources.recording import (
+    CHANGED,
     Recording,
     as_float64,
     check_grid,
@@ -20,12 +21,55 @@ from gwclient.sources.recording import (
     name_channel,
 )
 from gwclient.sources.text_table import read_table
+from gwclient.strain import Samples
 
 #: Bytes of float64, and of the shortest integers that it cannot hold.
 _WIDE = 8
 #: Samples that are in memory at a time.
 _BLOCK = 1 << 20
 _NPY, _MANY, _TEXT = ".npy", ".npz", frozenset({".csv", ".txt", ".dat"})
+
+
+class SamplesOfFile:
+    """The samples of an NPY file, which stay there until they are sent: it may be larger than the memory.
+
+    A program that shortens a file would end this one if it were mapped into memory. Samples that cannot be read are
+    zeros, and never sent: `check` raises InvalidSource from then on.
+    """
+
+    def __init__(self, path: Path, dtype: np.dtype[Any], offset: int, count: int) -> None:
+        self._path, self.dtype, self._offset, self._count = path, dtype, offset, count
+        self._version = _version(path)
+        self._failure = ""
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, part: slice, /) -> NDArray[Any]:
+        first, last, _ = part.indices(self._count)
+        try:
+            found = np.fromfile(self._path, self.dtype, last - first, offset=self._offset + first * self.dtype.itemsize)
+        except OSError as error:
+            self._failure = f"{self._path} cannot be read: {error.strerror}"
+            found = np.zeros(0, self.dtype)
+        return found if len(found) == last - first else np.zeros(last - first, self.dtype)
+
+    def part(self, first: int, last: int) -> Self:
+        """Return the samples [first, last), which stay in the file too."""
+        return type(self)(self._path, self.dtype, self._offset + first * self.dtype.itemsize, last - first)
+
+    def check(self) -> None:
+        """Raise InvalidSource if samples could not be read, or the file has changed since it was opened."""
+        if self._failure or _version(self._path) != self._version:
+            raise InvalidSource(self._failure or f"{self._path} {CHANGED}")
+
+
+def _version(path: Path) -> tuple[int, int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 @dataclass(frozen=True)
@@ -61,27 +105,26 @@ def _recordings(path: Path, table: NDArray[Any], grid: Grid, channel: str, *, is
     if table.dtype.kind not in "iuf":
         raise InvalidSource(f"{path} is of type {table.dtype}; it has to be real numbers")
     if table.ndim == 1 and len(table):
-        strain, spans = table, [(slice(0, len(table)), *_given(path, grid))]
-    elif is_text and table.ndim == 2 and table.shape[1] == 2:  # noqa: PLR2004 (time and value)
+        samples = SamplesOfFile(path, table.dtype, table.offset, len(table)) if isinstance(table, np.memmap) else table
+        return [_recording(path, channel, samples, *_given(path, grid))]
+    if is_text and table.ndim == 2 and table.shape[1] == 2:  # noqa: PLR2004 (time and value)
         strain = table[:, 1]
         if grid.t0 is not None:
             raise InvalidSource(f"{path} has times in its first column; leave out --t0")
         spans = even_grids(str(path), table[:, 0], None if grid.rate is None else 1 / grid.rate)
-    else:
-        wanted = "one column of samples, or time and value" if is_text else "one list of samples"
-        raise InvalidSource(f"{path} has the shape {table.shape}; it has to be {wanted}")
-    return [_recording(path, channel, strain[span], t0, dt) for span, t0, dt in spans]
+        return [_recording(path, channel, strain[span], t0, dt) for span, t0, dt in spans]
+    wanted = "one column of samples, or time and value" if is_text else "one list of samples"
+    raise InvalidSource(f"{path} has the shape {table.shape}; it has to be {wanted}")
 
 
-def _recording(path: Path, channel: str, strain: NDArray[Any], t0: float, dt: float) -> Recording:
+def _recording(path: Path, channel: str, strain: NDArray[Any] | SamplesOfFile, t0: float, dt: float) -> Recording:
     check_grid(str(path), t0, dt, ("the first sample", "the sample spacing"))
 
-    def read(first: int, last: int) -> NDArray[np.floating[Any]]:
-        # The samples stay in the file, which may be larger than the memory, until they are sent.
-        if strain.itemsize >= _WIDE and strain.dtype != np.float64:  # float64 may not hold them exactly
+    def read(first: int, last: int) -> Samples:
+        if strain.dtype.itemsize >= _WIDE and strain.dtype != np.float64:  # float64 may not hold them exactly
             for start in range(first, last, _BLOCK):
                 as_float64(str(path), strain[start : min(start + _BLOCK, last)], start)
-        return strain[first:last]
+        return strain.part(first, last) if isinstance(strain, SamplesOfFile) else strain[first:last]
 
     return Recording(path, channel[:2], channel, t0, dt, len(strain), None, read)
 

@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import groupby
 from os.path import realpath  # `Path.resolve` raises an error for a link to itself
@@ -17,11 +17,11 @@ import numpy as np
 
 from gwclient.errors import InvalidSource
 from gwclient.sources import segments
-from gwclient.sources.arrays import Grid, is_array, read_array
+from gwclient.sources.arrays import Grid, SamplesOfFile, is_array, read_array
 from gwclient.sources.frames import read_frames
 from gwclient.sources.hdf5 import read_hdf5
 from gwclient.sources.probe import PROBE
-from gwclient.sources.recording import NothingWanted, Recording, extension
+from gwclient.sources.recording import CHANGED, NothingWanted, Recording, extension
 from gwclient.strain import Exclusion, Quality, Run, stretches, window_text
 from gwfiles.stretches import LeftOut, Span
 from gwwire.names import printable
@@ -88,7 +88,7 @@ class _File:
     def check_unchanged(self) -> None:
         """Raise InvalidSource if the file was written to, or replaced, since."""
         if _stat(self.path) != self.stat:
-            raise InvalidSource(f"{self.path} changed while it was read; push it again when it is complete")
+            raise InvalidSource(f"{self.path} {CHANGED}")
 
 
 @dataclass(frozen=True)
@@ -276,7 +276,8 @@ class FileSource:
             strain = strain.data
         part.file.check_unchanged()
         series = strain, part.t0, recording.dt, recording.channel
-        return Run(*series, meta, (), tuple(exclusions), recording.quality, part.digest)
+        run = Run(*series, meta, (), tuple(exclusions), recording.quality, part.digest)
+        return replace(run, check=strain.check) if isinstance(strain, SamplesOfFile) else run
 
     def _bits_of(self, recording: Recording) -> tuple[str, ...]:
         names = recording.quality.names if recording.quality else ()

@@ -130,7 +130,7 @@ def _check_distinct(name: str, recording: Recording, others: Mapping[str, Record
 def _is_equal(one: Recording, other: Recording) -> bool:
     if (one.t0, one.dt, one.count) != (other.t0, other.dt, other.count):
         return False
-    return np.array_equal(one.read(0, one.count), other.read(0, other.count), equal_nan=True)
+    return np.array_equal(one.read(0, one.count)[:], other.read(0, other.count)[:], equal_nan=True)
 
 
 def _channel_of(dataset: Any) -> str:

@@ -13,12 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gwclient.errors import InvalidSource
-from gwclient.strain import Quality, gps_of
+from gwclient.strain import Quality, Samples, gps_of
 from gwwire.segment import LARGEST_WHOLE, MAX_CHANNEL, MAX_SPACING, MAX_TIME, MIN_SPACING
 from gwwire.spans import first_sample, sampling
 
 #: The formats that can be read, by the names of the files.
 SUPPORTED = "Supported: HDF5, frames (.gwf), segments (.json, .ndjson), arrays (.npy), text (.csv, .txt, .dat)"
+#: The end of a line about a file that a program wrote to meanwhile.
+CHANGED = "changed while it was read; push it again when it is complete"
 #: The name of a channel, `DET:NAME`.
 CHANNEL = re.compile(r"[A-Z]\d:\S+")
 #: Data-quality bits that are read of a mask.
@@ -37,7 +39,7 @@ _BLOCK = 1 << 13
 class Recording:
     """One channel of a strain file.
 
-    `read` returns its samples [first, last), float64; those that the file marks as invalid are masked.
+    `read` returns its samples [first, last); those that the file marks as invalid are masked.
     """
 
     path: Path
@@ -47,7 +49,7 @@ class Recording:
     dt: float  # s
     count: int  # of samples
     quality: Quality | None
-    read: Callable[[int, int], NDArray[np.floating[Any]]]
+    read: Callable[[int, int], Samples]
     meta: Mapping[str, Any] | None = None  # the meta of its segments, without the channel; None: made from the file
     digest: str = ""  # the SHA-256 of a stored segment; "" for other strain
 
@@ -93,16 +95,21 @@ def as_float64(where: str, values: NDArray[Any], first: int = 0) -> NDArray[np.f
     """
     with np.errstate(over="ignore"):
         exact = np.asarray(values).astype(np.float64, copy=False)
-    if values.dtype.kind in "iu":
-        lost = (values > LARGEST_WHOLE) | (values < -LARGEST_WHOLE) if values.dtype.itemsize == 8 else None  # noqa: PLR2004 (bytes)
-    else:
-        lost = (exact != values) & ~np.isnan(values) if values.dtype.itemsize > 8 else None  # noqa: PLR2004 (bytes)
-    if lost is not None and lost.any():
-        at = int(np.argmax(lost))
+    if (at := _first_lost(values, exact)) is not None:
         raise InvalidSource(
             f"{where}: sample {first + at} is {values[at]!s} ({values.dtype}), which float64 cannot hold exactly"
         )
     return exact
+
+
+def _first_lost(values: NDArray[Any], exact: NDArray[np.float64]) -> int | None:
+    """Return the index of the first of some values that differs from its float64, or None."""
+    if values.dtype.kind in "iu" and values.dtype.itemsize == exact.itemsize:
+        large = np.flatnonzero((values > LARGEST_WHOLE) | (values < -LARGEST_WHOLE))
+        return next((int(at) for at in large if int(values[at]) != int(exact[at])), None)
+    if values.dtype.itemsize > exact.itemsize:
+        return next((int(at) for at in np.flatnonzero((exact != values) & ~np.isnan(values))), None)
+    return None
 
 
 def check_whole(where: str, text: str, value: float) -> None:

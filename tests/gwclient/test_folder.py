@@ -19,7 +19,7 @@ def test_a_batch_folder_holds_one_segment_in_each_file_named_as_the_buffer_does(
     assert [len(file.name) for file in files] == [len("gwb") + 19 + len(".json")] * 10
     segments = [decode_segment(file.read_bytes()) for file in files]
     assert [segment.t0 for segment in segments] == [1400000000.0 + k for k in range(10)]
-    assert [h for segment in segments for h in segment.h] == RUN.strain.tolist()
+    assert [h for segment in segments for h in segment.h] == RUN.strain[:].tolist()
     assert b" " not in files[0].read_bytes()
 
 

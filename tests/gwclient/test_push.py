@@ -64,7 +64,7 @@ def test_every_sample_arrives_exactly_once_in_whatever_order_it_is_sent(gateway:
     random.Random(7).shuffle(pieces)
     report = send(gateway, pieces)
     assert report.ending is Ending.COMPLETE
-    assert stored_strain(gateway) == run.strain.tolist()
+    assert stored_strain(gateway) == run.strain[:].tolist()
     assert join_spans(report.acknowledged) == {"L1:STRAIN": [(T0, T0 + 32)]}
     assert report.bytes == sum(map(len, gateway.bodies))
 
@@ -80,7 +80,7 @@ def test_a_bad_time_at_the_gateway_costs_no_sample(gateway: StandInGateway) -> N
     gateway.faults.extend([Answering(ProblemCode.QUEUE_FULL), Dropping(), Answering(ProblemCode.UPSTREAM_TIMEOUT)] * 6)
     report = send(gateway, cut(run, 1), retry=Retry(tries=30, first=0.001, longest=0.002))
     assert report.ending is Ending.COMPLETE
-    assert stored_strain(gateway) == run.strain.tolist()
+    assert stored_strain(gateway) == run.strain[:].tolist()
 
 
 def test_segments_whose_answers_were_lost_are_stored_exactly_once(gateway: StandInGateway) -> None:
@@ -95,7 +95,7 @@ def test_segments_whose_answers_were_lost_are_stored_exactly_once(gateway: Stand
     report = send(gateway, cut(run, 1), retry=Retry(tries=30, first=0.001, longest=0.002))
     assert report.ending is Ending.COMPLETE
     assert not gateway.faults
-    assert stored_strain(gateway) == run.strain.tolist()
+    assert stored_strain(gateway) == run.strain[:].tolist()
     assert len(report.acknowledged) == len(gateway.bodies) == 64
     assert report.bytes == sum(map(len, gateway.bodies))
 
@@ -109,7 +109,7 @@ def test_segments_are_stored_exactly_once_though_answers_are_lost_and_a_freeze_c
     gateway.freeze_at, gateway.thaw_after_asked = 21, 2
     report = send(gateway, cut(run, 1), wait=True, retry=Retry(tries=30, first=0.001, longest=0.002))
     assert report.ending is Ending.COMPLETE
-    assert stored_strain(gateway) == run.strain.tolist()
+    assert stored_strain(gateway) == run.strain[:].tolist()
     assert len(report.acknowledged) == len(gateway.bodies) == 64
 
 
@@ -185,7 +185,7 @@ def test_a_request_that_is_too_large_goes_in_pieces_and_the_next_ones_too(togeth
     together.faults.append(Answering(ProblemCode.TOO_LARGE))
     report = send(together, cut(run, 1), concurrency=16)
     assert report.ending is Ending.COMPLETE
-    assert stored_strain(together) == run.strain.tolist()
+    assert stored_strain(together) == run.strain[:].tolist()
     assert together.sizes[0] == 8
     assert max(together.sizes[-6:]) <= 5  # about half as large
 
@@ -195,7 +195,7 @@ def test_a_gateway_that_takes_its_offer_back_still_gets_everything(together: Sta
     together.on_stored = lambda _count: setattr(together, "ndjson", False)
     report = send(together, cut(run, 1))
     assert report.ending is Ending.COMPLETE
-    assert stored_strain(together) == run.strain.tolist()
+    assert stored_strain(together) == run.strain[:].tolist()
 
 
 def test_a_line_that_is_refused_is_reported_and_does_not_spoil_the_others(together: StandInGateway) -> None:
@@ -280,7 +280,7 @@ def test_with_wait_a_freeze_only_delays_the_push(gateway: StandInGateway) -> Non
     gateway.freeze_at, gateway.thaw_after_asked = 10, 3
     report = send(gateway, cut(run, 1), wait=True, listener=Hearing())
     assert report.ending is Ending.COMPLETE
-    assert stored_strain(gateway) == run.strain.tolist()
+    assert stored_strain(gateway) == run.strain[:].tolist()
     assert heard == ["frozen 0.05", "thawed"]
     assert gateway.requests.count("/desc") == 3
 

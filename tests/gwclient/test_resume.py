@@ -66,7 +66,7 @@ def check_stored_once(trio: Trio, seed: int) -> None:
     assert len(places) == 2 * SECONDS
     for run in SimulatedSource(("H1", "L1"), float(SECONDS), 1024, seed, 1_400_000_000, 0.1).runs():
         of_channel = sorted((s["t"][0], s["h"]) for s in mine if s["meta"]["channel"] == run.channel)
-        assert np.concatenate([h for _, h in of_channel]).tobytes() == run.strain.tobytes()
+        assert np.concatenate([h for _, h in of_channel]).tobytes() == run.strain[:].tobytes()
 
 
 def test_killed_again_and_again_it_sends_what_is_missing_and_nothing_twice(trio: Trio) -> None:

@@ -1,6 +1,7 @@
 """`gwclient push`, `replay` and `simulate`: repetitions, cursors, and failures while sending."""
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -8,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from gwwire.problems import ProblemCode
@@ -73,6 +75,20 @@ def test_files_whose_paths_are_not_utf_8_are_sent_once_with_the_others(
         done = gwclient(*words)
         assert (done.code, done.json["acknowledged"], done.json["before"]) == (0, acknowledged, before), done.err
     assert len(received(gateway, "H1")[1]) == 48
+
+
+def test_what_of_an_array_was_not_sent_when_it_changed_is_named(
+    gateway: StandInGateway, gwclient: Any, tmp_path: Path
+) -> None:
+    path = tmp_path / "a.npy"
+    np.save(path, np.ones(64))
+    gateway.on_stored = lambda _: os.utime(path, ns=(1, 1))
+    sampling = ("--rate", "16", "--t0", "1400000000", "--channel", "H1:X")
+    done = gwclient("push", str(path), *sampling, "--concurrency", "1", "--json")
+    assert (done.code, done.json["ending"], done.json["acknowledged"]) == (1, "partly", 1), done.err
+    line = f"{path} changed while it was read; push it again when it is complete"
+    assert done.json["unread"] == [f"{line} (H1:X in GPS [1400000001, 1400000004))"]
+    assert len(gateway.segments) == 1
 
 
 @with_open_data

@@ -1,6 +1,7 @@
 """Strain in other layouts than GWOSC's: gwpy's HDF5, arrays, text, and segments as the client writes them."""
 
 import json
+import os
 import re
 import tracemalloc
 import warnings
@@ -19,6 +20,7 @@ from gwclient.sources.arrays import Grid
 from gwclient.sources.file import FileSource, strain_files
 from gwclient.sources.simulate import SimulatedSource
 from gwclient.strain import Run
+from gwwire.segment import decode_segment
 
 T0 = 1126259446.5
 STRAIN = np.random.default_rng(1).normal(0, 1e-21, 64)
@@ -40,7 +42,7 @@ def test_what_gwpy_writes_is_read_bit_for_bit(tmp_path: Path) -> None:
     gwpy_series("L1:FOO-BAR", "mine").write(str(path), format="hdf5")
     (run,) = runs_of(path)
     assert (run.channel, run.t0, run.dt, run.meta["detector"]) == ("L1:FOO-BAR", T0, 1 / 16, "L1")
-    assert run.strain.tobytes() == STRAIN.tobytes()
+    assert run.strain[:].tobytes() == STRAIN.tobytes()
 
 
 def test_each_series_in_a_file_of_gwpy_is_a_channel(tmp_path: Path) -> None:
@@ -63,7 +65,7 @@ def test_a_series_that_cannot_be_used_is_named_and_the_others_are_sent(tmp_path:
         for name, value in {
             "L1:A": STRAIN, "L1:SCALAR": 1.0, "L1:TABLE": np.zeros((2, 2)), "L1:COMPLEX": STRAIN * 1j,
             "L1:EMPTY": np.zeros(0), "L1:LATE": STRAIN, "copy": STRAIN, "other": STRAIN * 2, "L1:INDEX": STRAIN[:9],
-            "unnamed": STRAIN, "L1:LARGE": np.array([2**60, 1]), "L1:WORDS": STRAIN,
+            "unnamed": STRAIN, "L1:LARGE": np.array([2**60 + 1, 1]), "L1:WORDS": STRAIN,
         }.items():  # fmt: skip
             file[name] = value
         file.create_dataset("L1:CHUNKS", (64,), "<f8", chunks=(16,))[:48] = STRAIN[:48]
@@ -78,14 +80,14 @@ def test_a_series_that_cannot_be_used_is_named_and_the_others_are_sent(tmp_path:
             file[name].attrs["channel"] = "L1:A"
     source = FileSource((path,))
     (run,) = source.runs()
-    assert (run.channel, run.strain.tobytes()) == ("L1:A", STRAIN.tobytes())
+    assert (run.channel, run.strain[:].tobytes()) == ("L1:A", STRAIN.tobytes())
     failures = "\n".join(source.failures)
     assert len(source.failures) == 13
     for words in (
         "SCALAR has the shape ()", "TABLE has the shape (2, 2)", "COMPLEX is of type", "EMPTY has the shape (0,)",
         "LATE: x0 is 1e+300", "INDEX has 9 samples, but xindex has the shape (64,)", "unnamed does not name its",
         "other and L1:A are both L1:A, with different", "CHUNKS has samples that were never", "NEVER has samples that",
-        "VIRTUAL has samples that were never", "WORDS is damaged", "LARGE: sample 0 is 1152921504606846976",
+        "VIRTUAL has samples that were never", "WORDS is damaged", "LARGE: sample 0 is 1152921504606846977",
     ):  # fmt: skip
         assert words in failures
     source = FileSource((path,), channels=("L1:A",))
@@ -99,7 +101,7 @@ def test_a_last_chunk_that_is_partly_outside_of_a_series_is_no_missing_one(tmp_p
         series[:] = STRAIN
         series.attrs.update(x0=T0, dx=1 / 16)
     (run,) = FileSource((path,)).runs()
-    assert run.strain.tobytes() == STRAIN.tobytes()
+    assert run.strain[:].tobytes() == STRAIN.tobytes()
 
 
 def virtual_series(path: Path, *parts: tuple[slice, Any]) -> Path:
@@ -130,7 +132,7 @@ def test_the_samples_of_a_virtual_series_are_sent_if_all_of_them_are_in_its_file
     table = h5py.VirtualSource(halves.name, "table", (2, 32))
     parts = (slice(0, 40), again[:40]), (slice(40, 64), whole[40:]), (slice(32, 64), table[1])
     (run,) = FileSource((virtual_series(tmp_path / "virtual.h5", *parts),)).runs()
-    assert run.strain.tobytes() == STRAIN.tobytes()
+    assert run.strain[:].tobytes() == STRAIN.tobytes()
 
 
 @pytest.mark.parametrize("name", ["missing", "chunks", "unwritten", "nothing", "circle", "short", "hole", "gone"])
@@ -159,7 +161,7 @@ def test_samples_in_an_external_file_are_sent_if_it_has_all_of_them(
         raw.write_bytes(bytes(16) + STRAIN[:there].tobytes())
     if sent:
         (run,) = FileSource((path,)).runs()
-        assert run.strain.tobytes() == STRAIN.tobytes()
+        assert run.strain[:].tobytes() == STRAIN.tobytes()
     else:
         with pytest.raises(InvalidSource, match="L1:E has samples that were never written"):
             FileSource((path,)).runs()
@@ -242,6 +244,39 @@ def test_an_array_stays_in_its_file_until_a_piece_is_sent(tmp_path: Path) -> Non
     assert pieces[-1].segment().h == [float(np.float32(3e-21))]
 
 
+@pytest.mark.parametrize("kind", [np.int64, np.uint64])
+def test_large_whole_numbers_that_float64_holds_are_sent(tmp_path: Path, kind: type) -> None:
+    path, whole = tmp_path / "whole.npy", [0, 2**53, 2**54, 2**63 - 2**10, 10**18]
+    np.save(path, np.array(whole + ([-(2**63)] if kind is np.int64 else [2**63]), kind))
+    (run,) = runs_of(path, grid=Grid(16, 1e9), channels=["L1:A"])
+    [piece] = cut(run, 1)
+    assert piece.segment().h[:5] == whole
+    assert abs(piece.segment().h[5]) == 2.0**63
+    np.save(path, np.array([2**60 + 1], kind))
+    with pytest.raises(InvalidSource, match="sample 0 is 1152921504606846977"):
+        runs_of(path, grid=Grid(16, 1e9), channels=["L1:A"])
+
+
+@pytest.mark.parametrize("change", ["rewritten", "shortened", "removed"])
+def test_an_array_that_changes_while_it_is_sent_is_refused_from_then_on(tmp_path: Path, change: str) -> None:
+    path = tmp_path / "a.npy"
+    np.save(path, np.ones(10**6))
+    (run,) = runs_of(path, grid=Grid(16, 1e9), channels=["L1:A"])
+    pieces = cut(run, 10)
+    assert decode_segment(next(pieces).body()).h == [1.0] * 160
+    if change == "rewritten":
+        np.lib.format.open_memmap(path, "r+")[:] = 2
+        os.utime(path, ns=(1, 1))
+    elif change == "shortened":
+        os.truncate(path, 1000)
+    else:
+        path.unlink()
+    words = "cannot be read: No such file" if change == "removed" else "changed while it was read; push it again"
+    for _ in range(3):
+        with pytest.raises(InvalidSource, match=words):
+            next(pieces).body()
+
+
 def test_the_numbers_of_a_text_file_take_little_more_memory_than_their_bytes(tmp_path: Path) -> None:
     path, count = tmp_path / "a.csv", 50_000
     path.write_text("\n".join(f"{T0 + k / 16!r},{k}e-21" for k in range(count)))
@@ -249,7 +284,7 @@ def test_the_numbers_of_a_text_file_take_little_more_memory_than_their_bytes(tmp
     (run,) = runs_of(path, channels=["L1:A"])
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert run.strain[-1] == float(f"{count - 1}e-21")
+    assert run.strain[:][-1] == float(f"{count - 1}e-21")
     assert peak < 40 * count
 
 
@@ -286,7 +321,7 @@ def test_samples_alone_take_rate_start_and_channel_from_the_command(tmp_path: Pa
     for path in (array, column, marked):
         (run,) = runs_of(path, grid=Grid(16, T0), channels=["L1:MY-STRAIN"])
         assert (run.channel, run.t0, run.dt) == ("L1:MY-STRAIN", T0, 1 / 16)
-        assert run.strain.tobytes() == STRAIN.tobytes()
+        assert run.strain[:].tobytes() == STRAIN.tobytes()
         with pytest.raises(InvalidSource, match="has no times; --rate HZ and --t0 GPS give them"):
             runs_of(path, channels=["L1:MY-STRAIN"])
 
@@ -299,7 +334,7 @@ def test_times_in_a_text_file_give_rate_and_start(tmp_path: Path, suffix: str, t
     path.write_text(title + "\n".join(lines))
     (run,) = runs_of(path, channels=["L1:MY-STRAIN"])
     assert (run.t0, run.dt) == (T0, 1 / 16)
-    assert run.strain.tobytes() == STRAIN.tobytes()
+    assert run.strain[:].tobytes() == STRAIN.tobytes()
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32", "latin-1"])
@@ -324,7 +359,7 @@ def test_the_texts_of_spreadsheets_are_read(  # noqa: PLR0913, PLR0917 (what a t
     (tmp_path / "a.csv").write_bytes(text.encode(encoding))
     (run,) = runs_of(tmp_path / "a.csv", channels=["L1:A"])
     assert (run.t0, run.dt) == (T0, 1 / 16)
-    assert run.strain.tobytes() == STRAIN.tobytes()
+    assert run.strain[:].tobytes() == STRAIN.tobytes()
 
 
 def test_a_file_may_have_its_extension_in_capitals(tmp_path: Path) -> None:
@@ -338,7 +373,7 @@ def test_a_file_may_have_its_extension_in_capitals(tmp_path: Path) -> None:
     for path in tmp_path.iterdir():
         (run,) = runs_of(path, grid=Grid(16, T0) if path.suffix == ".NPY" else None, channels=["L1:A"])
         assert (run.channel, run.t0, run.dt) == ("L1:A", T0, 1 / 16)
-        assert run.strain.tobytes() == STRAIN.tobytes()
+        assert run.strain[:].tobytes() == STRAIN.tobytes()
 
 
 def test_strain_on_both_sides_of_gaps_between_times_is_sent_and_the_gaps_are_reported(tmp_path: Path) -> None:
@@ -461,7 +496,7 @@ def test_whole_numbers_after_whole_times_are_no_decimals(tmp_path: Path) -> None
     path = tmp_path / "a.csv"
     path.write_text("1126259446,5\n1126259447,6\n")
     (run,) = runs_of(path, channels=["L1:A"])
-    assert (run.t0, run.strain.tolist()) == (1126259446, [5, 6])
+    assert (run.t0, run.strain[:].tolist()) == (1126259446, [5, 6])
     path.write_text("1,2,3\n4,5,6")
     with pytest.raises(InvalidSource, match=r"one column of samples, or time and value$"):
         runs_of(path, channels=["L1:A"])
@@ -487,7 +522,7 @@ def test_large_numbers_that_float64_holds_are_read(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text(f'{{"h":[{",".join(texts)}],"t":[1e9,1]}}')
     for path in tmp_path.iterdir():
         (run,) = runs_of(path, grid=Grid(16, T0), channels=["L1:A"] if path.suffix == ".csv" else [])
-        assert run.strain.tolist() == [float(text) for text in texts]
+        assert run.strain[:].tolist() == [float(text) for text in texts]
 
 
 def test_a_line_that_is_no_segment_is_reported_and_the_others_are_read(tmp_path: Path) -> None:

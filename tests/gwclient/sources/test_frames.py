@@ -42,7 +42,7 @@ def test_the_only_series_of_a_file_may_get_its_name(tmp_path: Path, strain: np.n
     path = frames_file(tmp_path / "unnamed.gwf", {T0: {"": strain[:RATE]}, T0 + 1: {"": strain[RATE : 2 * RATE]}})
     (run,) = FileSource((path,), channels=("L1:MY-STRAIN",)).runs()
     assert (run.channel, run.t0) == ("L1:MY-STRAIN", T0)
-    assert run.strain.tobytes() == strain[: 2 * RATE].tobytes()
+    assert run.strain[:].tobytes() == strain[: 2 * RATE].tobytes()
     for wanted in ((), ("L1:*",)):
         with pytest.raises(InvalidSource, match="does not name its channel; name it with --channel"):
             FileSource((path,), channels=wanted).runs()
@@ -66,7 +66,7 @@ def frames_file(path: Path, frames: dict[int, dict[str, Any]], unit: str = BITS)
 
 def test_strain_in_frames_comes_bit_for_bit_with_its_quality(frame: Path, strain: np.ndarray) -> None:
     (run,) = FileSource((frame,), bits=()).runs()
-    assert run.strain.tobytes() == strain.tobytes()
+    assert run.strain[:].tobytes() == strain.tobytes()
     assert (run.t0, run.dt, run.channel) == (T0, 1 / RATE, STRAIN)
     metas = [piece.segment().meta for piece in cut(run, 1)]
     assert [meta["quality"] for meta in metas][2:] == [  # type: ignore[index]
@@ -85,7 +85,7 @@ def test_bits_that_are_not_set_in_a_frame_are_left_out(frame: Path) -> None:
 def test_a_window_of_a_frame_is_exact_to_the_sample(frame: Path, strain: np.ndarray) -> None:
     (run,) = FileSource((frame,), T0 + 0.5, T0 + 1.25).runs()
     assert run.t0 == T0 + 0.5
-    assert run.strain.tobytes() == strain[RATE // 2 : RATE * 5 // 4].tobytes()
+    assert run.strain[:].tobytes() == strain[RATE // 2 : RATE * 5 // 4].tobytes()
 
 
 def test_any_channel_of_a_frame_can_be_asked_for(frame: Path) -> None:
@@ -107,7 +107,7 @@ def test_many_frames_in_a_file_are_one_run(tmp_path: Path, strain: np.ndarray) -
             writer.write(one, start=float(T0 + k), sample_rate=RATE, name="V1")
     (run,) = FileSource((path,)).runs()
     assert run.channel == "V1:Hrec_hoft_16384Hz"
-    assert run.strain.tobytes() == strain.tobytes()
+    assert run.strain[:].tobytes() == strain.tobytes()
 
 
 def test_what_is_no_frame_file_is_one_line(tmp_path: Path) -> None:
@@ -207,7 +207,7 @@ def test_a_second_frame_of_the_same_time_is_reported(tmp_path: Path) -> None:
             writer.write({STRAIN: np.full(RATE, value)}, start=float(T0), sample_rate=RATE, name="L1")
     source = FileSource((path,))
     (run,) = source.runs()
-    assert (run.t0, set(run.strain)) == (T0, {1.0})
+    assert (run.t0, set(run.strain[:])) == (T0, {1.0})
     assert source.left_out == [LeftOut(Span(STRAIN, T0, T0 + 1), "in the same file too")]
 
 
@@ -278,7 +278,7 @@ def test_whole_frames_before_other_bytes_are_sent_and_those_are_named(
         file.write(junk)
     source = FileSource((frame,), T0 + 1, bits=())
     (run,) = source.runs()
-    assert run.strain.tobytes() == strain[RATE:].tobytes()
+    assert run.strain[:].tobytes() == strain[RATE:].tobytes()
     assert [piece.segment().meta["quality"][0] for piece in cut(run, 1)] == ["DATA", "CBC_CAT1", "DATA"]  # type: ignore[index]
     assert list(source.failures) == [f"{frame}: {len(junk)} bytes after the last frame are no frame"]
 

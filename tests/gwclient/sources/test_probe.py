@@ -69,7 +69,7 @@ def test_a_file_that_crashes_the_library_is_named_and_the_others_are_read(
     crashing.write_bytes(content)
     source = FileSource((crashing, endless, frame))
     [run] = source.runs()
-    assert run.strain.tolist() == list(range(COUNT))
+    assert run.strain[:].tolist() == list(range(COUNT))
     span = "(GPS [1126259446, 1126259447))"
     assert list(source.failures) == [
         f"{crashing} is damaged: reading it ends the process (SIGSEGV) {span}",
