@@ -13,7 +13,7 @@ from dslogic.settings import LogicSettings
 from gwservice.asgi_types import ASGIApp, Receive, Scope, Send
 from gwservice.body import body_pieces, media_type
 from gwservice.correlation import RequestContext, note_frozen
-from gwservice.headers import RAW_GROUP_HEADER, RAW_USER_HEADER, REQUEST_HEADERS
+from gwservice.headers import RAW_ADMIN_HEADER, RAW_GROUP_HEADER, RAW_USER_HEADER, REQUEST_HEADERS
 from gwservice.observability import Edge
 from gwservice.problems import send_whole
 from gwservice.relay import Relay, send_answer
@@ -76,7 +76,7 @@ def asgi_application(app: Flask) -> ASGIApp:
     settings = cast("LogicSettings", app.extensions["settings"])
     buffer = cast("BufferClient", app.extensions["buffer"])
     secret = cast("CallerSecret | None", app.extensions["secret"])
-    down, max_body = REQUEST_HEADERS | {RAW_GROUP_HEADER, RAW_USER_HEADER}, int(settings.MAX_BODY)
+    down, max_body = REQUEST_HEADERS | {RAW_GROUP_HEADER, RAW_USER_HEADER, RAW_ADMIN_HEADER}, int(settings.MAX_BODY)
     relay = Relay(buffer.upstream, max_body=max_body, request_headers=down)
     #: By method and first part of the path: answers that may take long; they end with the connection of the client.
     slow = {

@@ -55,7 +55,7 @@ class RelayedForCaller(Relayed):
 
     def headers_of(self, caller: Caller) -> bytes:
         """Return the headers that name the caller."""
-        return caller_headers(caller.name, caller.group)
+        return caller_headers(caller.name, caller.group, is_admin=public.Scope.ADMIN in caller.scopes)
 
 
 class RelayedUpload(RelayedForCaller):

@@ -9,7 +9,7 @@ import msgspec
 
 from glitchflow_api.bundle_progress import BundleProgress
 from glitchflow_api.settings import GatewaySettings
-from gwservice.headers import RAW_GROUP_HEADER, RAW_USER_HEADER
+from gwservice.headers import RAW_ADMIN_HEADER, RAW_GROUP_HEADER, RAW_USER_HEADER
 from gwservice.security import CallerSecret
 from gwservice.upstream import Upstream
 from gwservice.upstream_connection import header_lines
@@ -34,10 +34,10 @@ def group_header(group: str | None) -> bytes:
     return header_lines([(RAW_GROUP_HEADER, quote(group).encode())]) if group else b""
 
 
-def caller_headers(user: str | None, group: str | None) -> bytes:
-    """Return the headers that name a user and a group; without authentication, there are none."""
+def caller_headers(user: str | None, group: str | None, *, is_admin: bool = False) -> bytes:
+    """Return the headers that name a user, who may be an admin, and a group; without authentication, there are none."""
     named = [] if user is None else [(RAW_USER_HEADER, quote(user).encode())]
-    return header_lines(named) + group_header(group)
+    return header_lines(named + ([(RAW_ADMIN_HEADER, b"1")] if is_admin else [])) + group_header(group)
 
 
 class LogicClient:

@@ -20,6 +20,9 @@ RAW_GROUP_HEADER = GROUP_HEADER.lower().encode()
 #: The user that sends a request, percent-encoded, and has what the request makes; the gateway sets it.
 USER_HEADER = "X-User"
 RAW_USER_HEADER = USER_HEADER.lower().encode()
+#: Set by the gateway, if the user's scope is `admin`.
+ADMIN_HEADER = "X-Admin"
+RAW_ADMIN_HEADER = ADMIN_HEADER.lower().encode()
 #: In a request of a service, the service that it is for; in a refusal, the one that answers.
 SERVICE_HEADER = b"x-service"
 #: Passed up by every service: what describes the body, and how long it may be kept.

@@ -294,7 +294,7 @@ def _file(number: int, transaction: TransactionRow, new: NewFile, reason: str | 
 
 def _check_owner(caller: Caller, row: HoldingRow | TransactionRow, what: str) -> None:
     if not caller.owns(row):
-        raise NotOwner(f"{what} is of {row.user or 'nobody'}; only the owner may change it")
+        raise NotOwner(f"{what} is of {row.user or 'nobody'}; only the owner, or an admin, may change it")
 
 
 def _check_label(connection: sa.Connection, user: str, label: str) -> None:

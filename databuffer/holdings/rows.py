@@ -29,14 +29,20 @@ class _Owned(Protocol):
 
 @dataclass(frozen=True)
 class Caller:
-    """The sender of a request; without authentication, the user is None and may do everything."""
+    """The sender of a request; an admin may do everything, and without authentication, as the user None, everybody."""
 
     user: str | None
     group: str | None
+    is_admin: bool = False
+
+    @property
+    def may_do_everything(self) -> bool:
+        """Whether the caller may change and read what others have."""
+        return self.user is None or self.is_admin
 
     def owns(self, row: _Owned) -> bool:
         """Return whether the caller may change something."""
-        return self.user is None or row.user == self.user
+        return self.may_do_everything or row.user == self.user
 
     def may_read(self, row: _Owned) -> bool:
         """Return whether the caller may read something: the owner and the group may."""

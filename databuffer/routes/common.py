@@ -8,7 +8,7 @@ from fastapi import Depends, Query, Request, Response
 
 from databuffer.buffer import Buffer
 from databuffer.holdings.rows import Caller
-from gwservice.headers import GROUP_HEADER, USER_HEADER
+from gwservice.headers import ADMIN_HEADER, GROUP_HEADER, USER_HEADER
 from gwwire.tiering import ASKER
 
 
@@ -24,7 +24,7 @@ async def _group(request: Request) -> str | None:
 
 async def _sender(request: Request) -> Caller:
     user = request.headers.get(USER_HEADER)
-    return Caller(None if user is None else unquote(user), await _group(request))
+    return Caller(None if user is None else unquote(user), await _group(request), ADMIN_HEADER in request.headers)
 
 
 Storage = Annotated[Buffer, Depends(_buffer)]

@@ -65,6 +65,8 @@ def site(start_shared_trio: Callable[..., Trio], tmp_path_factory: pytest.TempPa
         path = keyring.path.with_name(user)
         path.write_text(keyring.make(user, Scope.READ, Scope.STREAM, group=group))
         keys[user] = path
+    keys["root"] = keyring.path.with_name("root")
+    keys["root"].write_text(keyring.make("root", Scope.ADMIN))
     quotas = {"HOLDING_QUOTA": "50MB", "HOLDING_TIER_QUOTA": "disk=60MB"}
     return Site(start_shared_trio(each={"glitchflow_api": keyring.settings, "databuffer": quotas}), keys)
 
@@ -374,6 +376,20 @@ def test_the_group_may_read_and_only_the_owner_may_change(site: Site, tree: Path
         forged = {"X-User": "alice", "X-Group": "detchar"}
         assert carol.get(f"/holdings/{holding}", headers=forged).status_code == 404
         assert bob.post("/transactions", json={"label": "shared", "files": [{"path": "/x"}]}).status_code == 201
+
+
+def test_an_admin_may_do_everything(site: Site, tree: Path) -> None:
+    made = site.gwclient("alice", "put", str(tree / "strain.h5"), "-l", "left behind")["transactions"][0]
+    holding, path = made["holding"], f"/holdings/{made['holding']}/files{quote(str(tree))}/strain.h5"
+    with site.http("root") as root, site.http("carol") as carol:
+        assert holding in {each["id"] for each in root.get("/holdings").json()["holdings"]}
+        assert root.get(path).content == (tree / "strain.h5").read_bytes()
+        assert carol.delete(f"/holdings/{holding}", headers={"X-Admin": "1"}).status_code == 404
+        assert root.patch(f"/holdings/{holding}", json={"label": "of the group"}).json()["user"] == "alice"
+        answer = root.post("/transactions", json={"holding": holding, "files": [{"path": "/x"}]}).json()
+        added = root.get(f"/transactions/{answer['transaction']['id']}").json()
+        assert (added["user"], added["group"]) == ("alice", "detchar")
+        assert root.delete(f"/holdings/{holding}").status_code == 200
 
 
 def test_a_stage_request_belongs_to_the_group_that_made_it(site: Site) -> None:
