@@ -193,6 +193,8 @@ def adapt_path(parameters: dict[str, Any]) -> None:
         parameters["record"] = f"file/{len(parameters['record']) % 3}"
     if "path" in parameters:
         parameters["path"] = "data/a.h5"
+    if "name" in parameters:  # in a path of GWDataFind, a comma is between two times
+        parameters["name"] = parameters["name"].replace(",", "_")
 
 
 def with_paths(body: Any) -> Any:

@@ -3,7 +3,7 @@
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from http.client import HTTPConnection
+from http.client import HTTPConnection, HTTPException
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
@@ -71,7 +71,7 @@ class _Proxy(BaseHTTPRequestHandler):
             while part := answer.read1():
                 self.wfile.write(part)
                 self.wfile.flush()
-        except OSError:  # either side went away
+        except (OSError, HTTPException):  # either side went away
             pass
         finally:
             self.close_connection = True
