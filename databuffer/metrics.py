@@ -140,7 +140,7 @@ def step_gauges(steps: Iterable[StepOverview], now: float) -> Iterator[Metric]:
         count_attempts(step.name, 0)  # the series exists before the first attempt
     yield records
     ages = [(step.name, max(0.0, now - step.oldest) if step.oldest else 0.0) for step in known]
-    meaning = "Age of the last change of the record that has waited longest for a step; 0 if none waits."
+    meaning = "Time since which a record has waited longest for a step, also between attempts; 0 if none waits."
     yield labelled("glitchflow_step_oldest_waiting_seconds", meaning, "name", ages)
 
 

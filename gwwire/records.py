@@ -227,7 +227,7 @@ class StepOverview(Struct, frozen=True):
     running: int
     done: int
     failed: int
-    oldest: Annotated[float | None, Meta(description="last change of the record that has waited longest")]
+    oldest: Annotated[float | None, Meta(description="since when the record that has waited longest waits")]
     workers: Annotated[list[str], Meta(description="workers with a lease")]
     throughput: Annotated[int, Meta(description="records done in the last hour")] = 0
     failures: Annotated[list[StepFailure], Meta(description="the newest of the failed records, at most 20")] = []

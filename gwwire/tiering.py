@@ -190,7 +190,7 @@ class WaitingRecall(Struct, frozen=True):
     """A recall of a batch that has not begun, or has to begin again."""
 
     batch: str
-    since: Annotated[float, Meta(description="when it was asked for, or tried last")]
+    since: Annotated[float, Meta(description="when it was asked for")]
     reason: Annotated[str | None, Meta(description="of the last failure")] = None
 
 

@@ -40,7 +40,7 @@ def _of_step(connection: sa.Connection, backlog: Backlog, now: int) -> StepOverv
     by_state = {state: (number, due) for state, number, due in connection.execute(counts)}
     again = by_state.get(StepState.WAITING, (0, 0))[1]
     first, _ = waiting(connection, backlog, 1)
-    oldest = [last_change(connection, first[0]) if first else None, _first_request(connection, mine, now)]
+    oldest = [_waits_since(connection, first[0], mine) if first else None, _first_asked(connection, mine)]
     workers = sa.select(_C.worker).where(mine, _C.state == StepState.RUNNING).distinct()
     lately = sa.select(sa.func.count()).where(mine, _C.state == StepState.DONE, _C.ended > now - _HOUR)
     return StepOverview(
@@ -58,10 +58,20 @@ def _of_step(connection: sa.Connection, backlog: Backlog, now: int) -> StepOverv
     )
 
 
-def _first_request(connection: sa.Connection, mine: sa.ColumnElement[bool], now: int) -> float | None:
-    """Return when the oldest request of a step was made that was not tried yet, in Unix seconds, or None."""
-    waiting_ones = mine, _C.state == StepState.WAITING, _C.failures == 0, _C.due <= now
-    first = connection.execute(sa.select(sa.func.min(_C.due)).where(*waiting_ones)).scalar()
+def _waits_since(connection: sa.Connection, record: str, mine: sa.ColumnElement[bool]) -> float | None:
+    """Return since when a record of the backlog waits, in Unix seconds: an attempt may have been given back."""
+    asked = connection.execute(sa.select(_C.asked).where(mine, _C.record == record)).scalar()
+    return last_change(connection, record) if asked is None else asked / 10**9
+
+
+def _first_asked(connection: sa.Connection, mine: sa.ColumnElement[bool]) -> float | None:
+    """Return since when the oldest request or failed attempt of a step waits, in Unix seconds, or None.
+
+    One that failed before waits for its end while it is tried again.
+    """
+    requested = sa.and_(_C.state == StepState.WAITING, _C.due.is_not(None))
+    tried_again = sa.and_(_C.state == StepState.RUNNING, _C.failures > 0)
+    first = connection.execute(sa.select(sa.func.min(_C.asked)).where(mine, sa.or_(requested, tried_again))).scalar()
     return None if first is None else first / 10**9
 
 

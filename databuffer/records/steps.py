@@ -89,7 +89,13 @@ def claim(connection: sa.Connection, wanted: StepClaim, backlog: Backlog, now: i
     if not taken:
         return [], floor
     touch_all(connection, taken, now)
-    lease = {"name": step, "worker": wanted.worker, "due": now + int(wanted.lease * _SECOND), "started": now}
+    lease = {
+        "name": step,
+        "worker": wanted.worker,
+        "due": now + int(wanted.lease * _SECOND),
+        "started": now,
+        "asked": now,
+    }
     connection.execute(_lease(connection.dialect), [{"record": record, **lease} for record in taken])
     metrics.count_attempts(step, len(taken))
     return in_order(connection, taken), floor
@@ -98,16 +104,17 @@ def claim(connection: sa.Connection, wanted: StepClaim, backlog: Backlog, now: i
 def request(connection: sa.Connection, record: str, step: str, now: int) -> Record:
     """Request a step on a record, again if it was performed; raise NotFound if there is no such record.
 
-    Requests are performed in their order, also if the records change meanwhile.
+    Requests are performed in their order, also if the records change meanwhile. One that failed waits since it was
+    requested first.
     """
     row = _row(connection, record, step)
     if row is None:
         touch(connection, record, now)
         values = {"record": record, "name": step, "state": StepState.WAITING, "worker": "", "attempt": 0, "failures": 0}
-        connection.execute(sa.insert(STEPS), {**values, "due": now})
+        connection.execute(sa.insert(STEPS), {**values, "due": now, "asked": now})
     elif row.state in {StepState.DONE, StepState.FAILED}:
         _reopen(connection, record, {step, *_dependents(connection, step)}, now)
-        _change(connection, row, due=now)
+        _change(connection, row, due=now, asked=row.asked if row.state == StepState.FAILED else now)
     return load(connection, [record])[record]
 
 
@@ -130,7 +137,7 @@ def requested_later(connection: sa.Connection, step: str, now: int) -> bool:
 
 def make_due(connection: sa.Connection, step: str, now: int) -> None:
     """Make requests of a step due that are after a time."""
-    connection.execute(sa.update(STEPS).where(*_requested_after(step, now)).values(due=now))
+    connection.execute(sa.update(STEPS).where(*_requested_after(step, now)).values(due=now, asked=now))
 
 
 def due(connection: sa.Connection, step: str, limit: int, now: int) -> list[Any]:
@@ -208,7 +215,7 @@ def _may_try(connection: sa.Connection, row: Any, declaration: Declaration, now:
         return False
     if still_waits(connection, row.record, declaration):
         return True
-    _change(connection, row, due=None)
+    _change(connection, row, due=None, asked=None)
     return False
 
 
@@ -238,6 +245,7 @@ def _reopen(connection: sa.Connection, record: str, steps: Iterable[str], now: i
         "worker": "",
         "failures": 0,
         "due": None,
+        "asked": None,
         "started": None,
         "ended": None,
         "result": None,
@@ -291,6 +299,7 @@ def _lease(dialect: sa.Dialect) -> Any:
     statement = insert(dialect, STEPS).values(state=StepState.RUNNING, attempt=1, failures=0)
     given = {name: statement.excluded[name] for name in ("state", "worker", "due", "started")}
     begun = {**given, "attempt": _C.attempt + 1, "ended": None, "result": None}
+    begun["asked"] = sa.func.coalesce(_C.asked, statement.excluded.asked)
     return statement.on_conflict_do_update(index_elements=[_C.record, _C.name], set_=begun)
 
 

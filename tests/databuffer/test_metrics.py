@@ -8,7 +8,9 @@ from prometheus_client.core import Metric
 from databuffer.buffer import Buffer
 from databuffer.metrics import count_failure, gauges, step_gauges
 from databuffer.records import records
+from databuffer.records.declaration import Declaration
 from databuffer.settings import BufferSettings
+from databuffer.storage.clock import steady_ns
 from gwwire.datastore import FreezeOrder
 from gwwire.problems import ProblemError
 from gwwire.records import RecordContent, StepClaim, StepEnd, StepOverview, StepState
@@ -158,6 +160,25 @@ async def test_the_steps_are_counted_by_state_and_their_attempts_and_failures(
     assert "counted" not in series
     assert REGISTRY.get_sample_value("glitchflow_step_attempts_total", {"name": "counted"}) is None
     assert REGISTRY.get_sample_value("glitchflow_step_failures_total", {"name": "counted"}) is None
+
+
+async def test_a_recall_that_keeps_failing_is_as_old_as_its_first_request(
+    buffer: Buffer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(records, "_COUNT_AGAIN", 0)
+    later = 0
+    monkeypatch.setattr(records, "steady_ns", lambda: steady_ns() + later * 10**9)
+    order = Declaration("w", kind="file", attempts=50, on_request=True)
+    await buffer.records.take_over("recall", order)
+    await buffer.records.put("file/a", RecordContent())
+    await buffer.records.request("file/a", "recall")
+    for attempt in range(1, 10):
+        later += 3600
+        assert await buffer.records.claim("recall", order)
+        await buffer.records.end("file/a", "recall", StepEnd(attempt, StepState.FAILED, reason="no drive"))
+    metrics = {each.name: each for each in step_gauges((await buffer.records.steps()).steps, time.time() + later)}
+    age = value(metrics["glitchflow_step_oldest_waiting_seconds"], "recall")
+    assert age == pytest.approx(9 * 3600, abs=600)
 
 
 async def test_names_of_steps_make_a_bounded_number_of_series() -> None:

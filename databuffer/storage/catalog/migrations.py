@@ -313,13 +313,27 @@ def _version_8_to_9(connection: sa.Connection) -> None:
     connection.exec_driver_sql("ALTER TABLE bundles ADD COLUMN reason VARCHAR")
 
 
+_VERSION_10 = (
+    "ALTER TABLE steps ADD COLUMN asked BIGINT",
+    "UPDATE steps SET asked = CASE WHEN state = 'WAITING' AND failures = 0 THEN due ELSE started END",
+)
+
+
+def _version_9_to_10(connection: sa.Connection) -> None:
+    """Add since when steps wait."""
+    for statement in _VERSION_10:
+        connection.exec_driver_sql(statement)
+
+
 MIGRATIONS: tuple[Callable[[sa.Connection], None], ...] = (
     *(_version_0_to_1, _version_1_to_2, _version_2_to_3, _version_3_to_4, _version_4_to_5),
     *(_version_5_to_6, _version_6_to_7, _version_7_to_8, _version_8_to_9),
+    _version_9_to_10,
 )
 VERSION = len(MIGRATIONS)
 
 
+_STEPS_9 = {STEPS.name: frozenset(STEPS.c.keys()) - {"asked"}}
 _BUNDLES_8 = {BUNDLES.name: frozenset(BUNDLES.c.keys()) - {"reason"}}
 _BUNDLES_4 = {BUNDLES.name: _BUNDLES_8[BUNDLES.name] - {"group", "held"}}
 _OLD_PACKS = {FILE_PACKS.name: frozenset(FILE_PACKS.c.keys()) - {"bytes"}}
@@ -337,13 +351,24 @@ _COLUMNS: tuple[Mapping[str, frozenset[str]], ...] = (
     {table.name: frozenset(table.c.keys()) for table in TABLES.sorted_tables if table not in _NEW_IN_2}
     | {"batches": _FIRST_BATCHES}
     | _GONE_IN_3,
-    {table.name: frozenset(table.c.keys()) for table in TABLES.sorted_tables if table not in _NEW_IN_3} | _GONE_IN_3,
-    {table.name: frozenset(table.c.keys()) for table in TABLES.sorted_tables if table not in _NEW_IN_4} | _BUNDLES_4,
-    {table.name: frozenset(table.c.keys()) for table in TABLES.sorted_tables if table not in _NEW_IN_5} | _BUNDLES_4,
-    {table.name: frozenset(table.c.keys()) for table in TABLES.sorted_tables if table not in _NEW_IN_6} | _BUNDLES_8,
-    {table.name: frozenset(table.c.keys()) for table in TABLES.sorted_tables if table not in _NEW_IN_7} | _BUNDLES_8,
-    {table.name: frozenset(table.c.keys()) for table in TABLES.sorted_tables} | _BUNDLES_8 | _OLD_PACKS,
-    {table.name: frozenset(table.c.keys()) for table in TABLES.sorted_tables} | _BUNDLES_8,
+    {table.name: frozenset(table.c.keys()) for table in TABLES.sorted_tables if table not in _NEW_IN_3}
+    | _GONE_IN_3
+    | _STEPS_9,
+    {table.name: frozenset(table.c.keys()) for table in TABLES.sorted_tables if table not in _NEW_IN_4}
+    | _BUNDLES_4
+    | _STEPS_9,
+    {table.name: frozenset(table.c.keys()) for table in TABLES.sorted_tables if table not in _NEW_IN_5}
+    | _BUNDLES_4
+    | _STEPS_9,
+    {table.name: frozenset(table.c.keys()) for table in TABLES.sorted_tables if table not in _NEW_IN_6}
+    | _BUNDLES_8
+    | _STEPS_9,
+    {table.name: frozenset(table.c.keys()) for table in TABLES.sorted_tables if table not in _NEW_IN_7}
+    | _BUNDLES_8
+    | _STEPS_9,
+    {table.name: frozenset(table.c.keys()) for table in TABLES.sorted_tables} | _BUNDLES_8 | _STEPS_9 | _OLD_PACKS,
+    {table.name: frozenset(table.c.keys()) for table in TABLES.sorted_tables} | _BUNDLES_8 | _STEPS_9,
+    {table.name: frozenset(table.c.keys()) for table in TABLES.sorted_tables} | _STEPS_9,
     {table.name: frozenset(table.c.keys()) for table in TABLES.sorted_tables},
 )
 

@@ -114,6 +114,8 @@ STEPS = sa.Table(
     TABLES,
     *(_text("record", primary_key=True), _text("name", primary_key=True), _text("state"), _text("worker")),
     *(_whole("attempt"), _whole("failures"), sa.Column("due", sa.BigInteger)),
+    # When it was requested, or claimed for the first time, and not done since.
+    sa.Column("asked", sa.BigInteger),
     *(sa.Column("started", sa.BigInteger), sa.Column("ended", sa.BigInteger)),
     *(sa.Column("result", sa.String), sa.Column("reason", sa.String)),
     sa.Index("steps_by_due", "name", "due"),

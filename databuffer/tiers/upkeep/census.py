@@ -90,7 +90,7 @@ def waiting_recalls(connection: sa.Connection, tiers: Mapping[str, Tier]) -> lis
     The pack of one that is to run again may have arrived: nobody waits for that.
     """
     query = (
-        sa.select(STEPS.c.record, STEPS.c.reason, RECORDS.c.changed, STEPS.c.due, STEPS.c.failures)
+        sa.select(STEPS.c.record, STEPS.c.reason, RECORDS.c.changed, STEPS.c.asked)
         .join(RECORDS, STEPS.c.record == RECORDS.c.id)
         .where(STEPS.c.name == RECALL, STEPS.c.state == StepState.WAITING)
         .order_by(STEPS.c.due.is_(None), STEPS.c.due, RECORDS.c.seq)
@@ -101,7 +101,7 @@ def waiting_recalls(connection: sa.Connection, tiers: Mapping[str, Tier]) -> lis
     return [
         WaitingRecall(
             public_name(row.record),
-            (row.changed if row.due is None or row.failures else row.due) / _SECOND,
+            (row.changed if row.asked is None else row.asked) / _SECOND,
             row.reason,
         )
         for row in rows

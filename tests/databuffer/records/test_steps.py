@@ -13,6 +13,7 @@ from databuffer.buffer import Buffer
 from databuffer.errors import NotFound, StepRunning, StepSuperseded
 from databuffer.records import scan, steps, table
 from databuffer.records.backlog import Backlog, declaration_of
+from databuffer.records.declaration import Declaration
 from databuffer.records.overview import overview
 from databuffer.records.selection import Selection
 from databuffer.storage.catalog import Catalog, Database
@@ -438,6 +439,43 @@ def test_a_failure_is_tried_again_later_and_later_and_then_given_up(connection: 
 def seen_at(connection: sa.Connection, now: float) -> StepOverview:
     [found] = overview(connection, Backlog, int(now * SECOND)).steps
     return found
+
+
+def test_a_step_that_fails_waits_since_its_first_attempt_also_while_it_is_tried_again(
+    connection: sa.Connection,
+) -> None:
+    claim(connection, 1000)
+    assert seen_at(connection, 1001).oldest is None
+    steps.end(connection, "file/a", "copy", StepEnd(1, FAILED), 1002 * SECOND)
+    assert seen_at(connection, 1003).oldest == 1000
+    claim(connection, 1010)
+    assert seen_at(connection, 1011).oldest == 1000
+    steps.end(connection, "file/a", "copy", StepEnd(2, WAITING), 1012 * SECOND)
+    assert seen_at(connection, 1013).oldest == 1000
+    claim(connection, 1014)
+    steps.end(connection, "file/a", "copy", StepEnd(3, DONE), 1015 * SECOND)
+    steps.redo(connection, "file/a", "copy", 1016 * SECOND)
+    assert seen_at(connection, 1017).oldest == 1016
+
+
+def test_a_step_on_request_waits_since_its_first_request_until_it_is_done(connection: sa.Connection) -> None:
+    declared = Declaration("w", kind="file", attempts=2, on_request=True)
+
+    def attempt(now: int, number: int, outcome: StepState) -> None:
+        backlog = Backlog("copy", steps.declare(connection, "copy", declared))
+        assert steps.claim(connection, declared, backlog, now * SECOND)[0]
+        steps.end(connection, "file/a", "copy", StepEnd(number, outcome), (now + 1) * SECOND)
+
+    steps.request(connection, "file/a", "copy", 1000 * SECOND)
+    attempt(1010, 1, FAILED)
+    assert seen_at(connection, 1012).oldest == 1000
+    attempt(1020, 2, FAILED)
+    assert seen_at(connection, 1022).oldest is None
+    steps.request(connection, "file/a", "copy", 5000 * SECOND)
+    assert seen_at(connection, 5001).oldest == 1000
+    attempt(5010, 3, DONE)
+    steps.request(connection, "file/a", "copy", 6000 * SECOND)
+    assert seen_at(connection, 6001).oldest == 6000
 
 
 def test_the_overview_has_what_was_done_in_the_last_hour_and_the_newest_failures(connection: sa.Connection) -> None:

@@ -198,7 +198,7 @@ async def test_the_meta_of_segments_of_an_earlier_version_is_read_in_the_backgro
     with closing(sqlite3.connect(settings.ADMROOT / "catalog.sqlite")) as connection:
         connection.executescript("""
             DROP TABLE unread_meta; ALTER TABLE bundles DROP COLUMN held; ALTER TABLE bundles DROP COLUMN "group";
-            ALTER TABLE bundles DROP COLUMN reason;
+            ALTER TABLE bundles DROP COLUMN reason; ALTER TABLE steps DROP COLUMN asked;
             DROP TABLE holdings; DROP TABLE holding_tags; DROP TABLE holding_files; DROP TABLE transactions;
             DROP TABLE file_packs;
             DELETE FROM segment_conditions; UPDATE schema SET version = 4

@@ -14,7 +14,7 @@ from databuffer.records.table import load
 from databuffer.storage.catalog import Catalog, Database, IdempotencyKey, SegmentFilter, SegmentRow
 from databuffer.storage.catalog.database import columns_of_tables
 from databuffer.storage.catalog.migrations import MIGRATIONS, VERSION
-from databuffer.storage.catalog.schema import FILE_PACKS, RECORDS
+from databuffer.storage.catalog.schema import FILE_PACKS, RECORDS, STEPS
 from databuffer.storage.spending import Spending
 from gwwire.public import BatchState, Verification
 from gwwire.records import Record
@@ -159,6 +159,26 @@ def test_packs_of_files_know_their_bytes(old: Path) -> None:
     catalog.open()
     with catalog.database.reading() as connection:
         assert connection.execute(sa.select(FILE_PACKS.c.bytes)).scalars().all() == [30]
+    catalog.close()
+
+
+def test_steps_know_since_when_they_wait(old: Path) -> None:
+    database = Database(old)
+    database.create()
+    with database.writing() as connection:
+        for migration in MIGRATIONS[:9]:
+            migration(connection)
+        columns = "record, name, state, worker, attempt, failures, due, started"
+        step = f"INSERT INTO steps ({columns}) VALUES (?, 'c', ?, '', 1, ?, ?, ?)"  # noqa: S608 (names of our columns)
+        for row in (("a", "WAITING", 0, 10, None), ("b", "WAITING", 1, 90, 20), ("c", "DONE", 0, None, 30)):
+            connection.exec_driver_sql(step, row)
+        connection.exec_driver_sql("UPDATE schema SET version = 9")
+    database.close()
+    catalog = Catalog(Database(old), old.with_name(".ledger"))
+    catalog.open()
+    with catalog.database.reading() as connection:
+        mine = sa.select(STEPS.c.asked).where(STEPS.c.name == "c").order_by(STEPS.c.record)
+        assert connection.execute(mine).scalars().all() == [10, 20, 30]
     catalog.close()
 
 

@@ -80,6 +80,7 @@ def test_a_migration_counts_the_segments_that_are_there(tmp_path: Path) -> None:
             "DROP TABLE segment_conditions",
             "DROP TABLE bundles",
             "DROP TABLE unread_meta",
+            "ALTER TABLE steps DROP COLUMN asked",
             "DROP TABLE replicas",
             "DROP TABLE tierings",
             "DROP TABLE pins",
