@@ -114,6 +114,9 @@ class Replica(Struct, frozen=True):
     used: Annotated[float | None, Meta(description="when its bytes were read last for a caller")] = None
     pinned: Annotated[bool, Meta(description="whether a recall still needs it")] = False
     error: Annotated[str | None, Meta(description="of the last failure")] = None
+    again: Annotated[
+        float | None, Meta(description="for WRITING: from when it is written again; null: it is being written now")
+    ] = None
     in_tiers: Annotated[
         bool,
         Meta(description="whether there is such a tier; false: TIERS does not name it, the replica counts for nothing"),

@@ -14,12 +14,16 @@ export function setBatches(batches, tiers) {
 }
 
 /** Return the state of a replica, with the time of its last comparison. */
-export function stateOf({ state, verified, error }) {
+export function stateOf({ state, verified, error, again }) {
   if (state === "VERIFIED") {
     return element("span", { class: "whole", title: `verified ${utcText(verified)} UTC` }, element("span", { "aria-hidden": "true" }, "✓ "), element("span", { class: "visually-hidden" }, "verified "), utcText(verified).slice(0, 16));
   }
+  if (state === "WRITING" && again !== null) return element("span", { class: "tag late", title: error }, waitsText(again));
   return element("span", { class: `tag ${state.toLowerCase()}`, title: error }, WORDS[state] ?? state.toLowerCase());
 }
+
+/** Return what a copy waits for that is not being written: its turn, or the time of its next attempt. */
+const waitsText = (again) => (again * 1000 > Date.now() ? `waits, next attempt at ${utcText(again).slice(11, 19)} UTC` : "waits for its turn");
 
 /** Return the mark of bytes that cannot be read at once, after a space; none for others. `hint` is about a recall. */
 export function localityTag(locality, hint = "it can be read after a recall") {

@@ -132,6 +132,36 @@ def test_the_view_of_a_batch_has_its_replicas_and_its_policy(page: Page, client:
     page.keyboard.press("Escape")
 
 
+def test_a_copy_that_waits_for_its_next_attempt_says_so_with_the_reason(page: Page, client: httpx2.Client) -> None:
+    batches = client.get("/batches").json()["batches"]
+    batch = next(each for each in batches if each["replicas"])
+    waiting = {"state": "WRITING", "verified": None, "error": "the drive is broken", "again": time.time() + 3600}
+    for replica in batch["replicas"]:
+        replica.update(waiting if replica["tier"] == "copy" else {})
+    known = client.get(f"/batches/{batch['id']}/replicas").json() | {"replicas": batch["replicas"]}
+    routes = re.compile("/batches$"), re.compile("/replicas$")
+    page.route(routes[0], lambda route: route.fulfill(json={"batches": batches}))
+    page.route(routes[1], lambda route: route.fulfill(json=known))
+    page.reload()
+    waits = re.compile(r"^waits, next attempt at \d\d:\d\d:\d\d UTC$")
+    copy = page.locator("#replicas tbody tr", has_text=batch["id"]).locator("td").nth(4)
+    expect(copy).to_have_text(waits)
+    expect(copy.locator(".tag")).to_have_attribute("title", "the drive is broken")
+    page.locator("#replicas .name", has_text=batch["id"]).click()
+    row = page.locator("#record-replicas-table tbody tr", has_text="copy")
+    expect(row.locator(".tag")).to_have_text(waits)
+    expect(row).to_contain_text("the drive is broken")
+    waiting["again"] = time.time() - 1
+    for replica in batch["replicas"]:
+        replica.update(waiting if replica["tier"] == "copy" else {})
+    page.reload()
+    expect(copy).to_have_text("waits for its turn")
+    for route in routes:
+        page.unroute(route)
+    page.reload()
+    expect(copy).to_have_text(WHOLE)
+
+
 def test_a_tier_that_fails_is_the_first_thing_to_see(page: Page, client: httpx2.Client, tier: Path) -> None:
     away = tier.rename(tier.with_name("away"))
     batch = archive(client, 1)

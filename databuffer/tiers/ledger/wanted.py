@@ -9,7 +9,7 @@ from gwwire.tiering import DISK, ReplicaState
 DROP_DISK = "drop:disk"
 _SECOND = 10**9
 #: Seconds after which a step whose attempts have all failed is requested again.
-_AGAIN_SECONDS = 3600
+AGAIN_SECONDS = 3600
 
 
 def copy_step(tier: str) -> str:
@@ -75,5 +75,5 @@ def is_to_be_requested(step: Step | None, now: float, outages: Iterable[tuple[fl
         return False
     ended = step.ended or 0
     started = step.started or ended
-    is_recent = 0 <= now - ended < _AGAIN_SECONDS  # it has not ended later than now: the clock was ahead
+    is_recent = 0 <= now - ended < AGAIN_SECONDS  # it has not ended later than now: the clock was ahead
     return not is_recent or any(begin <= ended and started < end for begin, end in outages)

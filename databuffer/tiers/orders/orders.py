@@ -1,10 +1,11 @@
 """Orders and questions about replicas of batches, and the policy of one batch."""
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 
 import sqlalchemy as sa
+from msgspec import structs
 
 from databuffer.errors import BatchNotArchived, NotFound, VolumeError
 from databuffer.queries import Queries
@@ -18,6 +19,7 @@ from databuffer.tiers.ledger.locality import locality_of
 from databuffer.tiers.ledger.replicas import ReplicaRow
 from databuffer.tiers.moves.mover import Mover
 from databuffer.tiers.moves.replica_ledger import ReplicaLedger, as_replica
+from databuffer.tiers.orders.attempts import NextAttempt, next_attempts
 from databuffer.tiers.packs.batch_pack import has_pack
 from databuffer.tiers.packs.packs import Packs, record_of
 from databuffer.tiers.upkeep.sweep import Sweep
@@ -99,11 +101,14 @@ class TierOrders:
             known = replicas.of_packs(connection, [BATCH_RECORD + row.id for row in rows])
             pinned = pins.pinned(connection, steady_ns())
             tierings = replicas.all_tierings(connection)
+            every = (each for rows_of_pack in known.values() for each in rows_of_pack)
+            following = next_attempts(connection, every, self._mover.cache, steady_ns() / _SECOND)
             return [
                 self._describe(
                     row,
                     known.get(BATCH_RECORD + row.id, []),
                     tierings.get(BATCH_RECORD + row.id),
+                    following,
                     is_pinned=BATCH_RECORD + row.id in pinned,
                 )
                 for row in rows
@@ -112,12 +117,22 @@ class TierOrders:
         return await self._queries.read(look)
 
     def _describe(
-        self, row: BatchRow, known: Sequence[ReplicaRow], tiering: Tiering | None, *, is_pinned: bool
+        self,
+        row: BatchRow,
+        known: Sequence[ReplicaRow],
+        tiering: Tiering | None,
+        following: Mapping[tuple[str, str], NextAttempt],
+        *,
+        is_pinned: bool,
     ) -> BatchReplicas:
         size = max((each.size for each in known), default=row.buff_size)
         cache, tiers = self._mover.cache, {DISK, *self._mover.tiers}
         found = [
-            as_replica(row, is_pinned=is_pinned and row.tier == cache, in_tiers=row.tier in tiers) for row in known
+            _with_next_attempt(
+                as_replica(each, is_pinned=is_pinned and each.tier == cache, in_tiers=each.tier in tiers),
+                following.get((each.pack, each.tier)),
+            )
+            for each in known
         ]
         archived = (row.archived or 0) / _SECOND
         if all(each.tier != DISK for each in known) and not self._is_dropped(row):
@@ -130,3 +145,9 @@ class TierOrders:
             return read_dropped(self._store.volume.root / row.path) is not None
         except VolumeError:
             return True
+
+
+def _with_next_attempt(replica: Replica, following: NextAttempt | None) -> Replica:
+    if following is None:
+        return replica
+    return structs.replace(replica, again=following.at, error=following.reason or replica.error)

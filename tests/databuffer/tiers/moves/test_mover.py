@@ -221,6 +221,8 @@ async def test_what_is_restored_on_the_disk_is_read_back(
     step = await step_in(buffer, batch, "copy:disk", StepState.WAITING)
     assert step.reason == f"{path.name} differs on the disk after it was written"
     assert states(await buffer.tiers.replicas(batch)) == {DISK: ReplicaState.WRITING, "object": VERIFIED}
+    copy = (await buffer.tiers.replicas(batch)).replicas[0]
+    assert (copy.tier, copy.again, copy.error) == (DISK, step.expires, step.reason)
     await buffer.records.redo(f"batch/{batch}", "copy:disk")
     await until(buffer, batch, {DISK: VERIFIED, "object": VERIFIED})
     assert path.read_bytes() == content
