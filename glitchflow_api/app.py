@@ -96,6 +96,7 @@ def create_app(settings: GatewaySettings, *, logic: LogicClient | None = None) -
     relay = relay_to(client.upstream)
     app.state.logic, app.state.events, app.state.relay = client, hub, relay
     app.state.listeners, app.state.bundle_watches = listeners, watches
+    app.state.page_relay = relay_to(client.pages)
     app.state.waiting_relay = relay_to(client.waiting, until_gone=True)
     app.state.file_relay = relay_to(client.files, until_gone=True)
     app.state.feed_relay, app.state.claim_relay = (

@@ -6,7 +6,7 @@ import msgspec
 from fastapi import APIRouter, Response
 
 from glitchflow_api.openapi import described_order, problems
-from glitchflow_api.routes import Logic, Relayed
+from glitchflow_api.routes import Logic, RelayedPage
 from glitchflow_api.sessions import CurrentCaller
 from gwservice.asgi import JsonBody
 from gwwire.decoding import decode_order
@@ -18,7 +18,7 @@ router = APIRouter(default_response_class=Response, tags=["search"])
 @router.get("/graphql", tags=["page"], responses=problems())
 async def explorer() -> Response:
     """Return the GraphQL explorer; it contains no data. It sends queries with POST."""
-    return Relayed(b"/graphql?at=gateway")
+    return RelayedPage(b"/graphql?at=gateway")
 
 
 @router.post("/graphql", **described_order(GraphqlRequest, GraphqlAnswer))

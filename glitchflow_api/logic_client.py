@@ -26,6 +26,8 @@ _JSON = b"content-type: application/json\r\n"
 _ANSWER_SECONDS = 75.0
 #: Readiness is asked to find out who hangs; dslogic waits 3 s for the buffer then.
 _READY_SECONDS = 5.0
+#: dslogic answers with pages and their files from its memory: if it takes longer, it hangs.
+_PAGE_SECONDS = 5.0
 _MOST_WAITING = 1024
 
 
@@ -56,13 +58,14 @@ class LogicClient:
         waiting = partial(upstream, seconds=answer_seconds + LONGEST_WAIT)
         self.upstream = upstream(seconds=answer_seconds)
         self._probes = upstream(seconds=_READY_SECONDS)
+        self.pages = upstream(seconds=_PAGE_SECONDS)
         #: For requests that wait on purpose: none of a kind must take the connections of the others.
         self.waiting, self.files = (waiting(most=_MOST_WAITING) for _ in range(2))
         self.feeds, self.claims = (waiting(most=settings.max_waiting, limit="MAX_WAITING") for _ in range(2))
 
     def close(self) -> None:
         """Close the idle connections."""
-        for upstream in (self.upstream, self._probes, self.waiting, self.files, self.feeds, self.claims):
+        for upstream in (self.upstream, self._probes, self.pages, self.waiting, self.files, self.feeds, self.claims):
             upstream.close()
 
     async def stats(self, group: str | None = None) -> Stats:

@@ -81,6 +81,12 @@ class Relayed(Response):
         return relay
 
 
+class RelayedPage(Relayed):
+    """A page or a file of the pages; a browser is told soon that dslogic hangs."""
+
+    relay = "page_relay"
+
+
 @router.get("/stats", tags=["batch"], responses=responses(public.Stats))
 async def stats(caller: CurrentCaller, logic: Logic) -> Response:
     """Return the size of the current batch, and the caller's remaining quota."""
@@ -251,13 +257,13 @@ async def root() -> Response:
 @router.get("/dspage", tags=["page"], responses=problems())
 async def dspage() -> Response:
     """Return the status page; it contains no data and loads them from the other routes."""
-    return Relayed(b"/?at=gateway")
+    return RelayedPage(b"/?at=gateway")
 
 
 @router.get("/search", tags=["page"], responses=problems())
 async def search() -> Response:
     """Return the search page; it contains no data. Its query is a search, which the page reads in the browser."""
-    return Relayed(b"/search?at=gateway")
+    return RelayedPage(b"/search?at=gateway")
 
 
 @router.get("/static/{version}/{name}", include_in_schema=False)
@@ -266,7 +272,7 @@ async def static(
     name: Annotated[str, Path(pattern=r"^\w[\w.-]*$")],
 ) -> Response:
     """Return a file of the pages."""
-    return Relayed()
+    return RelayedPage()
 
 
 @router.get("/docs", include_in_schema=False)

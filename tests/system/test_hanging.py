@@ -44,3 +44,15 @@ def test_readiness_and_the_doctor_name_the_service_that_hangs(
         assert f"ok    address: a gateway answers at {trio.url}\n" in told
         assert f"wrong readiness: GET /readyz answered 504: {name} at " in told
     httpx2.get(f"{trio.url}/readyz", timeout=60).raise_for_status()
+
+
+def test_the_pages_say_soon_that_dslogic_hangs(trio: Trio) -> None:
+    pages = "/dspage", "/search", "/graphql"
+    for page in pages:
+        httpx2.get(f"{trio.url}{page}").raise_for_status()
+    with hanging(trio, "dslogic"):
+        for page in pages:
+            answer = httpx2.get(f"{trio.url}{page}", timeout=60)  # shorter than the 75 s of other requests
+            assert answer.status_code == 504
+            assert answer.json()["detail"].startswith("dslogic at ")
+    httpx2.get(f"{trio.url}/dspage", timeout=60).raise_for_status()
