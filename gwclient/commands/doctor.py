@@ -76,7 +76,7 @@ async def _examine(connection: Connection) -> list[Finding]:
     else:
         missing = "GWF frames cannot be read; the extra glitchflow-datastore[frames] is missing"
         frames = Finding("frames", Verdict.NOTE, missing)
-    async with connection.client() as client:
+    async with connection.with_few_tries().client() as client:
         gateway = [each async for each in _examine_gateway(client)]
     return [Finding("client", Verdict.OK, own), frames, _check_state_folder(), *gateway]
 

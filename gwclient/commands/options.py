@@ -6,10 +6,10 @@ import os
 import re
 import sys
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import reduce, wraps
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import click
 import msgspec
@@ -25,8 +25,8 @@ from gwwire.tiering import Tiering, parse_duration, parse_tiers
 Command = Callable[..., Any]
 T = TypeVar("T")
 
-#: Tries of a question without a connection; they take about a second.
-_ABSENT = 3
+#: Tries of a question without a connection, and of those of `doctor`; they take about a second.
+FEW_TRIES = 3
 
 _UNITS = {"": 1, "B": 1}
 _UNITS |= {f"{p}B": 1000**i for i, p in enumerate("KMGT", 1)} | {f"{p}IB": 1024**i for i, p in enumerate("KMGT", 1)}
@@ -185,7 +185,7 @@ class Connection:
         except ValueError as error:
             raise click.UsageError(str(error)) from error
         patient = on_retry is not None or self.tries != Retry.tries
-        retry = Retry(tries=self.tries, absent=None if patient else _ABSENT)
+        retry = Retry(tries=self.tries, absent=None if patient else FEW_TRIES)
         return GlitchflowClient(
             self.srv,
             retry=retry,
@@ -193,6 +193,10 @@ class Connection:
             on_retry=on_retry or _show_retry,
             api_key=key,
         )
+
+    def with_few_tries(self) -> Self:
+        """Return the connection of a command that reports failures; `--tries` still counts if it is given."""
+        return replace(self, tries=FEW_TRIES) if self.tries == Retry.tries else self
 
     def call(self, question: Callable[[GlitchflowClient], Coroutine[Any, Any, T]]) -> T:
         """Return the result of a coroutine that gets an open client."""
@@ -254,7 +258,7 @@ _CONNECTION_OPTIONS = (
     click.option(
         "--tries", type=click.IntRange(1, 100), default=Retry.tries,
         help="How often to try after a temporary error."
-        f"  [default: {Retry.tries}; {_ABSENT} for a question without a connection]",
+        f"  [default: {Retry.tries}; {FEW_TRIES} without a connection, and for `doctor`]",
     ),
     click.option(
         "--timeout", type=seconds(0.1, 3600), default=30.0, show_default=True, help="The timeout of one try."

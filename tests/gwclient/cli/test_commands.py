@@ -1,9 +1,12 @@
 """The other commands of `gwclient`, their output, and wrong usage."""
 
 import os
+import re
 import subprocess
 import sys
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -66,6 +69,18 @@ def test_a_group_without_a_command_shows_its_help(gwclient: Any) -> None:
 # ---- doctor
 
 
+@contextmanager
+def serving(handler: Callable[..., BaseHTTPRequestHandler]) -> Iterator[str]:
+    """Run a web server; yield its address."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        server.daemon_threads = False  # those that are not daemons have ended when the server is closed
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        yield f"127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
 def verdicts(done: Outcome) -> dict[str, str]:
     return {finding["check"]: finding["verdict"] for finding in done.json}
 
@@ -102,14 +117,35 @@ def test_a_dead_address_is_given_up_soon_and_what_is_done_meanwhile_is_shown(gwc
     assert "alice" not in gwclient("stats", "--srv", f"http://alice:pass@{address}/?x").err
 
 
+def test_a_doctor_gives_up_soon_on_a_gateway_without_the_services_behind_it(gwclient: Any) -> None:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            known = {"/openapi.json": b'{"info":{"version":"1"}}', "/whoami": b'{"auth":"off"}'}
+            body = known.get(self.path, b"")
+            self.send_response_only(200 if body else 502)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        do_OPTIONS = do_GET  # noqa: N815 (the name is http.server's)
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with serving(Handler) as address:
+        done = gwclient("doctor", "--srv", address)
+        asked_once_more = gwclient("doctor", "--srv", address, "--tries", "4")
+    assert done.code == 1
+    assert re.search(r"wrong readiness: GET /readyz answered 502.* \(after 3 tries\)", done.out)
+    assert {line.split("; ")[-1][:18] for line in done.err.splitlines()} == {"trying again in 0."}
+    assert "(after 4 tries)" in asked_once_more.out
+
+
 def test_a_doctor_is_not_deceived_by_another_web_server(gwclient: Any, tmp_path: Path) -> None:
     handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path))
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
-        done = gwclient("doctor", "--srv", f"127.0.0.1:{server.server_port}")
-        server.shutdown()
-        thread.join()
+    with serving(handler) as address:
+        done = gwclient("doctor", "--srv", address)
     assert done.code == 3
     assert "wrong address: no service of the datastore answers at http://127.0.0.1:" in done.out
 
@@ -133,14 +169,10 @@ def test_a_doctor_finds_a_clock_that_is_wrong_and_a_missing_key(gwclient: Any, t
             pass
 
     (tmp_path / "key").write_text("gfk_secret\n")
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
-        srv = ("--srv", f"127.0.0.1:{server.server_port}", "--tries", "1")
+    with serving(Handler) as address:
+        srv = ("--srv", address, "--tries", "1")
         told = gwclient("doctor", *srv, "--json")
         keyed = gwclient("doctor", *srv, "--key-file", str(tmp_path / "key"))
-        server.shutdown()
-        thread.join()
     assert {name: verdicts(told)[name] for name in ("version", "clock", "authorization")} == {
         "version": "note", "clock": "wrong", "authorization": "wrong",
     }  # fmt: skip
