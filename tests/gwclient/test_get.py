@@ -238,7 +238,7 @@ def test_a_doctor_names_the_service_that_is_not_the_gateway(
 def test_a_name_that_cannot_be_one_is_refused_in_plain_words(gwclient: Callable[..., Outcome]) -> None:
     code, _, error = gwclient("batch", "a b")
     assert code == 1
-    assert error.endswith(" 422: path.batch: expected a name without special characters, got 'a b'\n")
+    assert error.endswith(" 422: path.batch: expected letters, digits, '_', '.' and '-', got 'a b'\n")
 
 
 def test_a_doctor_knows_a_gateway(trio: Trio, gwclient: Callable[..., Outcome]) -> None:
