@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from gwclient.amounts import count_text
 from gwfiles.hdf5 import created
 from gwwire.gps import gps_text, utc_of_gps
 from preproc.batch import read_batch
@@ -247,6 +248,9 @@ def _why_no_window(runs: Runs, rejected: Sequence[Finding], parameters: Paramete
         return f"there is no usable strain{parameters.selection.span()}: {reasons or 'this time contains no sample'}"
     shortest = parameters.window + parameters.fduration
     longest = max(runs.all, key=lambda run: run.samples)
-    seconds = f"{longest.samples * runs.grid.dt:.4g} s ({longest.channel}), {shortest:g} s are needed"
-    count = len(runs.all)
-    return f"no window could be made: the longest of {count} runs without a gap is {seconds}; {reasons}"
+    seconds = longest.samples * runs.grid.dt
+    if seconds >= shortest:  # it is another reason
+        return f"no window could be made: {reasons}"
+    digits = next(number for number in range(4, 18) if f"{seconds:.{number}g}" != f"{shortest:.{number}g}")
+    miss = f"is {seconds:.{digits}g} s ({longest.channel}), {shortest:.{digits}g} s are needed"
+    return f"no window could be made: the longest of {count_text(len(runs.all), 'run')} without a gap {miss}; {reasons}"

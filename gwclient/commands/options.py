@@ -81,8 +81,10 @@ def detectors(value: str) -> tuple[str, ...]:
     return named
 
 
-def seconds(least: float = -math.inf, most: float = math.inf) -> Callable[[Any], float]:
-    """Return the parser of a finite number of seconds within bounds."""
+def seconds(
+    least: float = -math.inf, most: float = math.inf, quantity: str = "number of seconds"
+) -> Callable[[Any], float]:
+    """Return the parser of a finite number of seconds, or of another `quantity`, within bounds."""
 
     def parse(value: Any) -> float:
         try:
@@ -91,7 +93,7 @@ def seconds(least: float = -math.inf, most: float = math.inf) -> Callable[[Any],
             raise click.BadParameter(f"{value!r} is not a number") from None
         if not math.isfinite(number) or not least <= number <= most:
             bounds = f" from {least:g} to {most:g}" if math.isfinite(most) else ""
-            raise click.BadParameter(f"{value} is not a number of seconds{bounds}")
+            raise click.BadParameter(f"{value} is not a {quantity}{bounds}")
         return number
 
     parse.__name__ = "seconds"

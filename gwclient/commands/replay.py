@@ -46,8 +46,9 @@ _LOOK_IN_A_LOG_S = 5.0
 @click.command
 @click.argument("files", nargs=-1, required=True, type=GivenPath(exists=True, dir_okay=False, path_type=Path))
 @click.option(
-    "--rate", type=seconds(0.01, 1000), default=1.0, show_default=True, help="Seconds of strain sent in a second."
-)
+    "--rate", type=seconds(0.01, 1000, "rate"), default=1.0, show_default=True,
+    help="Seconds of strain sent in a second.",
+)  # fmt: skip
 @click.option("--channel", "channels", multiple=True, help="A channel or pattern; may be repeated.")
 @click.option("--dq", type=bits, help="Data-quality bits that have to be set; none: take all.  [default: DATA]")
 @click.option(

@@ -234,9 +234,17 @@ def test_times_at_and_below_zero_are_times(tmp_path: Path, t0: float) -> None:
 
 
 def test_too_little_data_says_what_there_is_and_what_is_needed(tmp_path: Path) -> None:
-    with pytest.raises(NoWindow, match=r"the longest of 1 runs without a gap is 5 s \(H1:A\), 8 s are needed"):
+    with pytest.raises(NoWindow, match=r"the longest of 1 run without a gap is 5 s \(H1:A\), 8 s are needed"):
         run(tmp_path, cut(noise(5), "H1:A"), Parameters())
     assert not (tmp_path / "dataset.h5").exists()
+
+
+def test_what_is_needed_is_more_than_what_there_is_as_printed(tmp_path: Path) -> None:
+    parameters = Parameters(window=2, stride=2, fduration=2, psd_fftlength=2)
+    with pytest.raises(NoWindow, match=r" is 3\.9998 s \(H1:A\), 4 s are needed; .* needs 8 s"):
+        run(tmp_path, cut(noise(4)[:-1], "H1:A"), parameters)
+    with pytest.raises(NoWindow, match=r"^no window could be made: 1 x no power spectrum \(4 s in .* needs 8 s\)$"):
+        run(tmp_path, cut(noise(4), "H1:A"), parameters, seed=1)
 
 
 def test_a_batch_of_dead_channels_says_so(tmp_path: Path) -> None:

@@ -271,7 +271,7 @@ def test_a_batch_that_cannot_be_processed_fails_at_once_and_stays_frozen(
     batch = asyncio.run(freeze(trio.url, cut(noise(4, rate=256.0), "H1:A", rate=256.0)))
     try:
         assert main(arguments(trio, tmp_path, "--once", "--clean")) == 1
-        reason = "no window could be made: the longest of 1 runs without a gap is 4 s"
+        reason = "no window could be made: 1 x no power spectrum (4 s in runs of at least 2 s"
         assert capsys.readouterr().err.startswith(f"preproc: {reason}")
         step = step_of(trio, batch)
         assert (step.state, step.attempt) == (StepState.FAILED, 1)

@@ -476,3 +476,7 @@ runpy.run_module({program!r}, run_name="__main__")
 def test_gwpy_is_not_imported_where_it_is_not_needed() -> None:
     probe = "import sys, gwclient.cli; sys.exit('gwpy' in sys.modules or 'scipy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", probe], check=False).returncode == 0
+
+
+def test_a_rate_that_cannot_be_one_is_called_a_rate(gwclient: Any) -> None:
+    assert gwclient("replay", __file__, "--rate", "0").err.endswith(" 0 is not a rate from 0.01 to 1000\n")
