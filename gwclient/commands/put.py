@@ -14,7 +14,7 @@ from gwclient.client import GlitchflowClient
 from gwclient.commands.file_lists import each_of, progress_bar, raise_for, with_concurrency, with_filelist
 from gwclient.commands.holding_options import with_holding
 from gwclient.commands.options import PATH_TEXT, Connection, with_connection
-from gwclient.errors import GatewayRefused, GatewayUnavailable
+from gwclient.errors import GatewayError, GatewayRefused
 from gwclient.holdings import SourceChanged
 from gwclient.trees import FileFailure, find_files
 from gwwire.holdings import (
@@ -158,7 +158,7 @@ async def _send_all(
 
         try:
             return await each_of(unique.values(), send, concurrency)
-        except (GatewayUnavailable, asyncio.CancelledError):
+        except (GatewayError, asyncio.CancelledError):
             click.echo(f"interrupted; `gwclient resume {transaction}` continues", err=True)
             raise
 
@@ -177,4 +177,8 @@ def _report_put(connection: Connection, report: PutReport) -> None:
     ]
     warnings = [f"warning: {text}" for each in report.transactions for text in each.warnings]
     connection.print_answer(report, "\n".join([*lines, *warnings]))
+    for each in report.transactions:
+        if waiting := each.files - each.complete - each.failed:  # such as those that a full volume refused
+            wait = count_text(waiting, "file waits", "files wait")
+            click.echo(f"{wait} for bytes; `gwclient resume {each.id}` continues", err=True)
     raise_for(report.failures)

@@ -17,6 +17,7 @@ import pytest
 from urllib3.exceptions import HTTPError
 
 from scripts.trio import Trio
+from tests.support.forked import run_forked
 from tests.support.segments import JSON, check_counts, numbers_on, segment_body, segment_files
 from tools.clients import Connection
 
@@ -392,3 +393,24 @@ def test_a_full_volume_with_the_catalog_cancels_bundles_and_starts_with_its_froz
     assert connection.get("/dstat")["dstatus"] == "FROZEN"
     assert connection.post("/thaw", ALICE)[0] == 201
     assert numbers_on(home / "datavar") == acknowledged
+
+
+def test_a_put_whose_files_a_full_volume_refused_names_the_command_that_continues_it(
+    make_small: MakeSmall, start_trio: Callable[..., Trio], tmp_path: Path
+) -> None:
+    home = tmp_path / "home"
+    make_small(home / "datavar", "size=16m")
+    trio = start_trio(home=home)
+    source = tmp_path / "source"
+    source.write_bytes(os.urandom(2_000_000))
+    ballast = fill(home / "datavar", leave=1_000_000)
+    environment = os.environ | {"SRV": trio.url}
+    refused = run_forked(["gwclient", "put", str(source), "-l", "full"], environment)
+    assert refused.returncode == 1
+    assert " answered 507: " in refused.stderr
+    named = re.search(r"^1 file waits for bytes; `gwclient (resume \S+)` continues$", refused.stderr, re.MULTILINE)
+    assert named
+    ballast.unlink()
+    resumed = run_forked(["gwclient", *named[1].split()], environment)
+    assert (resumed.returncode, resumed.stderr) == (0, "")
+    assert ": COMPLETE, 1 of 1 file, " in resumed.stdout
