@@ -9,8 +9,9 @@ import math
 import re
 import time
 from bisect import bisect_right
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from http import HTTPStatus
 from pathlib import Path
 from typing import Self
 from uuid import uuid4
@@ -166,17 +167,20 @@ class CursorListener(Listener):
         super().acknowledged(piece)
 
 
-async def check_datastore(client: GlitchflowClient, cursor: Cursor) -> str:
+async def check_datastore(client: GlitchflowClient, cursor: Cursor, say: Callable[[str], None] = lambda _: None) -> str:
     """Empty the cursor if another datastore acknowledged what it holds, or one that was restored from before that.
 
-    Return what happened for people, or nothing.
+    Return what happened for people, or nothing. If the key may not read, that is said instead.
     """
     try:
         batches = await client.batches()
         known = [batch.id for batch in batches]
         newest = cursor.state.newest
         is_same = await client.has_segment(*newest) if newest else cursor.state.datastore in known
-    except GatewayRefused:
+    except GatewayRefused as refusal:
+        if refusal.status == HTTPStatus.FORBIDDEN and not cursor.empty:
+            unknown = f"whether {client.base_url} still has what it acknowledged is not known"
+            say(f"{unknown}: the key does not have the scope read; --restart sends everything again")
         return ""  # the original system's gateway has no batches
     if not known or is_same:
         return ""

@@ -109,7 +109,7 @@ def replay(  # noqa: PLR0913, PLR0917 (one for each option)
                 progress.say(f"{count_text(len(spool), 'segment')} wait in the spool from before")
             looking = asyncio.create_task(_show_lag(progress, pace, spool, quiet=connection.as_json))
             try:
-                if news := await check_datastore(client, cursor):
+                if news := await check_datastore(client, cursor, progress.say):
                     progress.say(f"{news}; everything is sent to it")
                 report = await send_at_pace(
                     client, pieces(), spool, pace, concurrency=options.concurrency, poll=options.poll,

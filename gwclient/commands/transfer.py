@@ -52,7 +52,7 @@ def send_source(
         async def work(client: GlitchflowClient, progress: Progress) -> Report:
             stop = stop_on_signal(progress.say)
             try:
-                if news := await check_datastore(client, cursor):
+                if news := await check_datastore(client, cursor, progress.say):
                     progress.say(f"{news}; everything is sent to it")
             except GatewayError as error:
                 unsent = [piece.span for piece in pieces() if not cursor.covers(piece.recorded)]

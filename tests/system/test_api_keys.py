@@ -115,6 +115,16 @@ def test_a_batch_is_processed_with_each_step_by_a_user_with_its_scope(run: Run, 
     assert (refused.returncode, "401" in refused.stderr) == (1, True)
 
 
+def test_a_push_with_a_key_that_may_not_read_says_that_it_trusts_its_cursor(run: Run) -> None:
+    words = ("simulate", "--detectors", "H1", "--seconds", "1", "--rate", "1024", "--seed", "8")
+    first = run.gwclient("h1", *words)
+    assert (first.returncode, "--restart" in first.stderr) == (0, False), first.stderr
+    again = run.gwclient("h1", *words)
+    assert (again.returncode, again.stdout[:11]) == (0, "0 segments "), again.stderr
+    unknown = "still has what it acknowledged is not known: the key does not have the scope read; --restart sends"
+    assert again.stderr.count(unknown) == 1
+
+
 def test_the_curl_scripts_take_the_same_key_file(run: Run) -> None:
     assert '"CREATED"' in run.script("h1", "streamdata.sh", data=segment_body(1)).stdout
     for who, code in ((None, "unauthorized"), ("h1", "forbidden")):
