@@ -21,7 +21,7 @@ from databuffer.storage.dropped import read_dropped
 from databuffer.storage.files import volume_errors
 from databuffer.storage.finding import Finding
 from databuffer.storage.freeze_recovery import holder, seals
-from databuffer.storage.manifest import differences, readable_manifest
+from databuffer.storage.manifest import differences, read_manifest, readable_manifest
 from databuffer.storage.marks import BatchMark
 from databuffer.storage.segment_recovery import (
     add_missing,
@@ -33,6 +33,7 @@ from databuffer.storage.segment_recovery import (
 )
 from databuffer.storage.store import OPERATIONAL, Slot, Store, open_row
 from databuffer.storage.volume import archive_time
+from gwservice.regular_file import UnusableFile
 from gwwire.manifest import MANIFEST, batch_digest, entry_of
 from gwwire.problems import ProblemError
 from gwwire.public import BatchState, DatastoreState, Manifest, ManifestEntry
@@ -196,13 +197,15 @@ def _differences(folder: Path) -> Iterator[str]:
 
 
 def _why_unreadable(folder: Path) -> str | None:
-    """Return why a folder cannot be listed, or its manifest cannot be opened, or None."""
+    """Return why a folder cannot be listed, or its manifest cannot be read, or None; it may be missing or malformed."""
     try:
         with volume_errors():
             os.scandir(folder).close()
-        manifest_of(folder)
+        read_manifest(folder)
     except VolumeError as error:
-        return error.detail
+        cause = error.__cause__
+        is_read_error = isinstance(cause, OSError) and not isinstance(cause, (FileNotFoundError, UnusableFile))
+        return error.detail if is_read_error else None
     return None
 
 

@@ -390,25 +390,38 @@ def lock_folder(patch: pytest.MonkeyPatch, folder: Path) -> None:
     patch.setattr(os, "scandir", guarded)
 
 
-def lock_manifest(patch: pytest.MonkeyPatch, folder: Path) -> None:
-    """Make it impossible to open the manifest in a folder, also for root."""
+def lock_manifest(patch: pytest.MonkeyPatch, folder: Path, number: int = errno.EACCES) -> None:
+    """Make it impossible to read the manifest in a folder, also for root."""
 
     def guarded(path: Path) -> bytes:
         if path.parent.name == folder.name and path.name == "MANIFEST.json":
-            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+            raise OSError(number, os.strerror(number), str(path))
         return read_stored(path)
 
     patch.setattr(manifest_module, "read_stored", guarded)
 
 
+def break_manifest(patch: pytest.MonkeyPatch, folder: Path) -> None:
+    """Make the disk fail when the manifest in a folder is read."""
+    lock_manifest(patch, folder, errno.EIO)
+
+
 @pytest.mark.parametrize("is_repaired", [False, True], ids=["at a start", "by fsck"])
-@pytest.mark.parametrize("lock", [lock_folder, lock_manifest])
-async def test_an_archive_that_cannot_be_read_stops_nothing_and_is_added_with_its_id_when_it_can(  # noqa: PLR0913 (two are parameters)
+@pytest.mark.parametrize(
+    ("lock", "reason"),
+    [
+        (lock_folder, "Permission denied"),
+        (lock_manifest, "Permission denied"),
+        (break_manifest, "Input/output error"),
+    ],
+)
+async def test_an_archive_that_cannot_be_read_stops_nothing_and_is_added_with_its_id_when_it_can(  # noqa: PLR0913, PLR0917 (three are parameters)
     open_buffer: OpenBuffer,
     environment: BufferSettings,
     capsys: pytest.CaptureFixture[str],
     caplog: pytest.LogCaptureFixture,
     lock: Callable[[pytest.MonkeyPatch, Path], None],
+    reason: str,
     *,
     is_repaired: bool,
 ) -> None:
@@ -422,7 +435,7 @@ async def test_an_archive_that_cannot_be_read_stops_nothing_and_is_added_with_it
     with pytest.MonkeyPatch.context() as locked:
         lock(locked, archived)
         assert main(["fsck"]) == 1
-        assert capsys.readouterr().out.startswith(f"archive '{name}': it cannot be read: Permission denied: ")
+        assert capsys.readouterr().out.startswith(f"archive '{name}': it cannot be read: {reason}: ")
         lose_everything_derived(environment)
         for number in (5, 6):
             caplog.clear()
@@ -430,7 +443,8 @@ async def test_an_archive_that_cannot_be_read_stops_nothing_and_is_added_with_it
             assert [each.state for each in await buffer.queries.batches()] == [BatchState.OPEN]
             await store(buffer, number)
             await buffer.close()
-            assert f"not repaired: archive '{name}' is not in the catalog, and cannot be read: Perm" in caplog.text
+            left_out = f"archive '{name}' is not in the catalog, and cannot be read: {reason}: "
+            assert f"not repaired: {left_out}" in caplog.text
     if is_repaired:
         assert main(["fsck", "--repair"]) == 0
     buffer = await open_buffer()
