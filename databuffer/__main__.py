@@ -12,6 +12,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from databuffer.amounts import count
 from databuffer.app import create_app, create_buffer, create_store
 from databuffer.errors import VolumeError, VolumeFailed
 from databuffer.settings import BufferSettings
@@ -147,7 +148,7 @@ def _fsck(*, repair: bool) -> int:
             stack.callback(store.close)
         retry_if_catalog_damaged(store, look)
     unrepaired = sum(not (repair and finding.repair) for finding in found)
-    _print(f"{_count(len(found), 'finding')}, {unrepaired} not repaired" if found else "everything agrees")
+    _print(f"{count(len(found), 'finding')}, {unrepaired} not repaired" if found else "everything agrees")
     return 1 if unrepaired else 0
 
 
@@ -159,7 +160,7 @@ def _verify(folder: Path) -> int:
     sealed = f"{manifest.n_itm} segments, {manifest.buff_size} bytes, as sealed; digest {manifest.digest}"
     if dropped:
         sealed = _places_text(dropped)
-    _print(f"{folder}: {_count(len(found), 'difference') if found else sealed}")
+    _print(f"{folder}: {count(len(found), 'difference') if found else sealed}")
     return 1 if found else 0
 
 
@@ -219,7 +220,7 @@ def _rebuild() -> int:
         return 1
     finally:
         store.close()
-    _print(f"{_count(restored, 'folder')} restored, {_count(unusable, 'problem')}")
+    _print(f"{count(restored, 'folder')} restored, {count(unusable, 'problem')}")
     return 1 if unusable else 0
 
 
@@ -232,10 +233,6 @@ def _places_text(dropped: Dropped) -> str:
 
 def _print(line: str) -> None:
     write_output(f"{printable(line)}\n")
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 if __name__ == "__main__":

@@ -93,6 +93,8 @@ class Store:
                 f" volume, or remove {self.metadata.path} to begin a new datastore"
             )
         self.volume.lock()
+        if os.path.lexists(data := self.volume.data) and not data.is_dir():
+            raise VolumeFailed(f"{data} (DATAROOT) is not a folder; move it away, or name another folder")
         with volume_errors():
             for folder in (self.volume.root, *self._other_folders()):
                 make_folder(folder)

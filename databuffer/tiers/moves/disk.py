@@ -10,6 +10,7 @@ from functools import partial
 import sqlalchemy as sa
 from xxhash import xxh3_128
 
+from databuffer.amounts import count
 from databuffer.errors import MoveFailed, VolumeFull
 from databuffer.records.performer import Attempt
 from databuffer.state import State
@@ -64,7 +65,7 @@ class DiskMoves:
         sha256 = self._access.known_sha256(self._ledger.of(source)) or compare(source.pack, source.chunks())
         self._ledger.note_verified(source.on_disk(ReplicaState.VERIFIED, sha256, steady_ns()))
         remove_dropped(source.folder)
-        text = f"{source.text} is verified on the disk: {len(wrong)} files were written"
+        text = f"{source.text} is verified on the disk: {count(len(wrong), 'file')} written"
         self._state.log_event("replica-verified", text, **source.fields, tier=DISK, moved=bool(wrong))
         return Copied(DISK, source.pack.size, sha256, bool(wrong))
 
@@ -125,7 +126,7 @@ class DiskMoves:
         present = source.present()
         source.delete(present, attempt.check)
         self._ledger.write(lambda c: replicas.note_deleted(c, source.id, DISK))
-        text = f"{source.text} is dropped from the disk: {len(present)} files"
+        text = f"{source.text} is dropped from the disk: {count(len(present), 'file')}"
         self._state.log_event("dropped", text, **source.fields)
         return {"files": len(present)}
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
+from databuffer.amounts import count
 from databuffer.errors import VolumeFailed
 from databuffer.storage.files import open_stored, read_stored, volume_errors
 from databuffer.tar import Member, MemberChanged, VirtualTar, in_portions, read_parts
@@ -135,7 +136,7 @@ class FilesPack(Pack):
     @property
     def text(self) -> str:
         """Its content in words."""
-        return f"transaction {self.manifest.transaction}, {len(self.tar.members) - 1} files"
+        return f"transaction {self.manifest.transaction}, {count(len(self.tar.members) - 1, 'file')}"
 
     def wrong_totals(self) -> Iterator[str]:
         """Yield a line for each total of the manifest that its files do not add up to."""

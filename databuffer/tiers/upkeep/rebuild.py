@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 
+from databuffer.amounts import count
 from databuffer.holdings.contents import PACKS_FOLDER
 from databuffer.storage.dropped import TIERS, Dropped, encode_dropped
 from databuffer.storage.files import make_folder, replace_file, volume_errors
@@ -120,7 +121,7 @@ def _restoring(store: Store, pack: AnyPack, found: Mapping[str, Stored], names: 
         yield Finding(f"batch {batch} is in {', '.join(found)}, and open or frozen on the volume, an older copy")
     elif whole:
         what = f"batch {batch} is in {', '.join(whole)}, but has no folder on the volume"
-        remedy = f"restored; {pack.manifest.n_itm} segments, a pack of {pack.size} bytes"
+        remedy = f"restored; {count(pack.manifest.n_itm, 'segment')}, a pack of {pack.size} bytes"
         yield Finding(what, remedy, partial(_restore, store, pack, whole, names.get(batch)))
 
 

@@ -482,3 +482,12 @@ async def test_a_first_start_that_was_interrupted_reports_no_loss(  # noqa: PLR0
     warnings = [record.message for record in caplog.records if record.levelno >= logging.WARNING]
     assert not [message for message in warnings if "a start or archiving had stopped" not in message]
     assert not list(settings.ADMROOT.glob("*.unreadable"))
+
+
+def test_a_file_in_the_place_of_the_data_folder_is_named_with_its_setting(settings: BufferSettings) -> None:
+    settings.DTVOLROOT.mkdir(parents=True)
+    settings.DATAROOT.write_text("")
+    words = rf"{settings.DATAROOT} \(DATAROOT\) is not a folder; move it away"
+    with closing(create_store(settings)) as store, pytest.raises(VolumeFailed, match=words):
+        list(recover(store))
+    assert settings.DATAROOT.read_text() == ""
