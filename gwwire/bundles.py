@@ -69,6 +69,15 @@ class BundleOrder(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields
     )
 
 
+class NotIncluded(Struct, frozen=True):
+    """A span that the files of a bundle do not hold, or not completely, and why."""
+
+    channel: str
+    start: float
+    stop: float
+    reason: str
+
+
 class Bundle(Struct, frozen=True):
     """A bundle."""
 
@@ -88,15 +97,7 @@ class Bundle(Struct, frozen=True):
     query: Annotated[Query | None, Meta(description="null for a bundle of named segments")] = None
     reason: Annotated[str | None, Meta(description="of the last failure")] = None
     note: Annotated[str | None, Meta(description="that the archive has no data, because no segment matches")] = None
-
-
-class NotIncluded(Struct, frozen=True):
-    """A span that the files of a bundle do not hold, or not completely, and why."""
-
-    channel: str
-    start: float
-    stop: float
-    reason: str
+    left_out: Annotated[list[NotIncluded], Meta(description="of HDF5 and GWF, once READY: what no file holds")] = []
 
 
 class BundleInfo(Struct, frozen=True):

@@ -9,7 +9,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import msgspec
 import sqlalchemy as sa
+from msgspec import structs
 
 from databuffer.errors import OnTape, VolumeFailed, VolumeFull
 from databuffer.queries import Queries
@@ -150,6 +152,7 @@ class Builder:
             only_if=BundleState.BUILDING,
             state=BundleState.READY,
             size=archive.size,
+            info=msgspec.json.encode(structs.replace(manifest.info, left_out=built.left_out)).decode(),
             held=sum(member.size for member in built.members()),
         )
         self._wait(self._write(ready))

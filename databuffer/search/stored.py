@@ -109,4 +109,5 @@ def as_bundle(row: BundleRow, progress: Progress) -> Bundle:
         query=info.query,
         reason=row.reason if is_built else progress.reason,
         note=None if info.n else f"no segment stored up to seq {row.as_of} matches: the archive has no data",
+        left_out=info.left_out if row.state is BundleState.READY else [],
     )

@@ -3,14 +3,22 @@
 
 import { address, offers, order, read } from "./api.js";
 import { byId, show, write } from "./dom.js";
-import { plural, sizeText, utcText } from "./format.js";
+import { gpsText, plural, sizeText, utcText } from "./format.js";
 import { keep, kept } from "./storage.js";
 
 const POLL_MS = 1000;
+const NAMED = 3;
 const KEY = "bundle";
 const BUILDING = "BUILDING";
 const ENDS = { FAILED: "could not be built", CANCELLED: "was cancelled", EXPIRED: "has expired" };
 const CONTENTS = { tar: "files as stored", hdf5: "HDF5 files", gwf: "frame files", manifest: "list with checksums" };
+
+/** Return which spans no file of a bundle holds, the first of them with the reasons. */
+function leftOutText(spans) {
+  const named = spans.slice(0, NAMED).map(({ channel, start, stop, reason }) => `${channel} GPS ${gpsText(start)} to ${gpsText(stop)} (${reason})`);
+  const more = spans.length > NAMED ? `, and ${plural(spans.length - NAMED, "more span")}` : "";
+  return spans.length ? `Left out: ${named.join(", ")}${more}` : "";
+}
 
 export class Bundle {
   #id = kept(KEY, null);
@@ -78,7 +86,7 @@ export class Bundle {
     write("bundle-state", `${percent} % built`);
   }
 
-  #take({ id, format, state, percent, n, bytes, size, expires, reason }) {
+  #take({ id, format, state, percent, n, bytes, size, expires, reason, left_out: leftOut = [] }) {
     show("bundle", true);
     write("bundle-title", `Bundle of ${plural(n, "segment")}, ${CONTENTS[format]}`);
     const [building, ready] = [state === BUILDING, state === "READY"];
@@ -87,6 +95,8 @@ export class Bundle {
     byId("bundle-download").href = address("bundles", `/${encodeURIComponent(id)}/archive`);
     write("bundle-download", `Download, ${sizeText(size ?? bytes)}`);
     write("bundle-state", ready ? `Ready, kept until ${utcText(expires).slice(0, 10)}` : "");
+    show("bundle-left-out", leftOut.length > 0);
+    write("bundle-left-out", leftOutText(leftOut));
     if (building) this.#showPercent(percent);
     if (building) this.#wait();
     show("bundle-failure", !building && !ready);
@@ -119,7 +129,7 @@ export class Bundle {
 
   #fail(text) {
     show("bundle", true);
-    for (const id of ["bundle-progress", "bundle-cancel", "bundle-download"]) show(id, false);
+    for (const id of ["bundle-progress", "bundle-cancel", "bundle-download", "bundle-left-out"]) show(id, false);
     write("bundle-title", "No bundle was made");
     write("bundle-state", "");
     show("bundle-failure", true);

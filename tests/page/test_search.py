@@ -284,6 +284,20 @@ def test_a_search_becomes_a_bundle_that_is_built(page: Page, trio: Trio) -> None
         page.locator("#bundle-download").click()
     with tarfile.open(download.value.path()) as archive:
         assert sum(name.endswith(".hdf5") for name in archive.getnames()) == 20
+    expect(page.locator("#bundle-left-out")).to_be_hidden()
+
+
+def test_what_the_files_of_a_bundle_leave_out_is_named_with_the_reason(page: Page) -> None:
+    left_out = [{"channel": f"H1:{i}", "start": 1e9, "stop": 1e9 + 0.5, "reason": "no sample"} for i in range(5)]
+    asked = re.compile(r"/bundles/\w+$")
+    page.route(asked, lambda route: route.fulfill(json=route.fetch().json() | {"left_out": left_out}))
+    page.reload()
+    first = "Left out: H1:0 GPS 1000000000 to 1000000000.5 (no sample), H1:1 "
+    expect(page.locator("#bundle-left-out")).to_contain_text(first)
+    expect(page.locator("#bundle-left-out")).to_contain_text(" (no sample), and 2 more spans")
+    page.unroute(asked)
+    page.reload()
+    expect(page.locator("#bundle-left-out")).to_be_hidden()
 
 
 def test_an_earlier_search_gets_a_name_and_is_there_after_a_reload(page: Page) -> None:

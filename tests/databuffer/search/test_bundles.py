@@ -311,12 +311,13 @@ def test_a_channel_without_a_sample_in_the_span_is_named(datastore: Datastore) -
     start, stop = GPS + 0.25 / RATE, GPS + 0.75 / RATE
     query = {"channel": datastore.h1, "start": start, "stop": stop}
     bundle = datastore.make(202, query=query, format="hdf5")
-    datastore.until(bundle, "READY")
+    assert bundle["left_out"] == []
+    ready = datastore.until(bundle, "READY")
     files = unpacked(datastore.archive(bundle).content)
     assert list(files) == ["Info.json"]
-    assert json.loads(files["Info.json"])["left_out"] == [
-        {"channel": datastore.h1, "start": start, "stop": stop, "reason": "no sample is in this span"}
-    ]
+    left_out = [{"channel": datastore.h1, "start": start, "stop": stop, "reason": "no sample is in this span"}]
+    assert json.loads(files["Info.json"])["left_out"] == ready["left_out"] == left_out
+    assert datastore.make(query=query, format="hdf5")["left_out"] == left_out
 
 
 def test_frames_are_built_too(datastore: Datastore) -> None:
