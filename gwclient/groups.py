@@ -48,7 +48,7 @@ class Parcel:
 
 
 class Unread:
-    """What of a source could not be read when it was to be sent."""
+    """Collects the spans of a source that could not be read when they were to be sent."""
 
     def __init__(self) -> None:
         self._spans: dict[tuple[str, str], tuple[float, float]] = {}

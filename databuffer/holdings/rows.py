@@ -37,7 +37,7 @@ class Caller:
 
     @property
     def may_do_everything(self) -> bool:
-        """Whether the caller may change and read what others have."""
+        """Return whether the caller may change and read what others have."""
         return self.user is None or self.is_admin
 
     def owns(self, row: _Owned) -> bool:

@@ -98,10 +98,13 @@ def test_what_a_replay_sent_before_the_restore_is_sent_again_when_it_is_repeated
         trio.stop()
         shutil.rmtree(home)
         backup.rename(home)
+        if not ended:
+            assert second.stderr is not None
+            assert any("asking again in 0.1 s" in line for line in second.stderr)
         trio.start()
         if not ended:
             said = second.communicate(timeout=60)[1]
-            assert second.returncode == 1
+            assert second.returncode == 1, said
             assert "restored from before that; repeat the command" in said.splitlines()[-1]
     with replay("1000") as third:
         said = third.communicate(timeout=60)[1]
