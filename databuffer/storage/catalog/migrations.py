@@ -7,6 +7,7 @@ uses SQL and not the tables of `schema`, which are those of the newest version. 
 
 import json
 from collections.abc import Callable, Container, Mapping
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -333,51 +334,48 @@ MIGRATIONS: tuple[Callable[[sa.Connection], None], ...] = (
 VERSION = len(MIGRATIONS)
 
 
-_STEPS_9 = {STEPS.name: frozenset(STEPS.c.keys()) - {"asked"}}
-_BUNDLES_8 = {BUNDLES.name: frozenset(BUNDLES.c.keys()) - {"reason"}}
-_BUNDLES_4 = {BUNDLES.name: _BUNDLES_8[BUNDLES.name] - {"group", "held"}}
-_OLD_PACKS = {FILE_PACKS.name: frozenset(FILE_PACKS.c.keys()) - {"bytes"}}
-_NEW_IN_7 = (FILE_PACKS,)
-_NEW_IN_6 = (HOLDINGS, HOLDING_TAGS, TRANSACTIONS, HOLDING_FILES, *_NEW_IN_7)
-_NEW_IN_5 = (UNREAD_META, *_NEW_IN_6)
-_NEW_IN_4 = (REPLICAS, TIERINGS, PINS, *_NEW_IN_5)
-_NEW_IN_3 = (SEGMENT_CONDITIONS, TOTALS, BUNDLES, *_NEW_IN_4)
-_NEW_IN_2 = (RECORDS, RECORD_CONDITIONS, STEPS, STEP_DECLARATIONS, *_NEW_IN_3)
-_FIRST_BATCHES = frozenset(BATCHES.c.keys()) - {"seq"}
+#: The version in which each table is new; those of the first are not named.
+_NEW_TABLES: Mapping[int, tuple[sa.Table, ...]] = {
+    2: (RECORDS, RECORD_CONDITIONS, STEPS, STEP_DECLARATIONS),
+    3: (SEGMENT_CONDITIONS, TOTALS, BUNDLES),
+    4: (REPLICAS, TIERINGS, PINS),
+    5: (UNREAD_META,),
+    6: (HOLDINGS, HOLDING_TAGS, TRANSACTIONS, HOLDING_FILES),
+    7: (FILE_PACKS,),
+}
+#: The version in which each column is new, where its table is older.
+_NEW_COLUMNS: Mapping[int, tuple[sa.Column[Any], ...]] = {
+    2: (BATCHES.c.seq,),
+    5: (BUNDLES.c.group, BUNDLES.c.held),
+    8: (FILE_PACKS.c.bytes,),
+    9: (BUNDLES.c.reason,),
+    10: (STEPS.c.asked,),
+}
 _GONE_IN_3 = {"verifications": frozenset({"batch", "found"}), "claims": frozenset({"batch", "worker", "expires"})}
-#: The tables without which a file is not a catalog, with columns that the next migration or this release needs.
-_COLUMNS: tuple[Mapping[str, frozenset[str]], ...] = (
-    {"segments": frozenset({"key", *SEGMENTS.c.keys()}), "batches": _FIRST_BATCHES},
-    {table.name: frozenset(table.c.keys()) for table in TABLES.sorted_tables if table not in _NEW_IN_2}
-    | {"batches": _FIRST_BATCHES}
-    | _GONE_IN_3,
-    {table.name: frozenset(table.c.keys()) for table in TABLES.sorted_tables if table not in _NEW_IN_3}
-    | _GONE_IN_3
-    | _STEPS_9,
-    {table.name: frozenset(table.c.keys()) for table in TABLES.sorted_tables if table not in _NEW_IN_4}
-    | _BUNDLES_4
-    | _STEPS_9,
-    {table.name: frozenset(table.c.keys()) for table in TABLES.sorted_tables if table not in _NEW_IN_5}
-    | _BUNDLES_4
-    | _STEPS_9,
-    {table.name: frozenset(table.c.keys()) for table in TABLES.sorted_tables if table not in _NEW_IN_6}
-    | _BUNDLES_8
-    | _STEPS_9,
-    {table.name: frozenset(table.c.keys()) for table in TABLES.sorted_tables if table not in _NEW_IN_7}
-    | _BUNDLES_8
-    | _STEPS_9,
-    {table.name: frozenset(table.c.keys()) for table in TABLES.sorted_tables} | _BUNDLES_8 | _STEPS_9 | _OLD_PACKS,
-    {table.name: frozenset(table.c.keys()) for table in TABLES.sorted_tables} | _BUNDLES_8 | _STEPS_9,
-    {table.name: frozenset(table.c.keys()) for table in TABLES.sorted_tables} | _STEPS_9,
-    {table.name: frozenset(table.c.keys()) for table in TABLES.sorted_tables},
-)
+
+
+def _columns(version: int) -> Mapping[str, frozenset[str]]:
+    """Return the tables of a version, with their columns that the next migration or this release needs."""
+    later = {table for since, tables in _NEW_TABLES.items() if since > version for table in tables}
+    missing = {column for since, columns in _NEW_COLUMNS.items() if since > version for column in columns}
+    if version == 0:
+        return {
+            SEGMENTS.name: frozenset({"key", *SEGMENTS.c.keys()}),
+            BATCHES.name: frozenset(column.name for column in BATCHES.c if column not in missing),
+        }
+    found = {
+        table.name: frozenset(column.name for column in table.c if column not in missing)
+        for table in TABLES.sorted_tables
+        if table not in later
+    }
+    return found | _GONE_IN_3 if version < 3 else found  # noqa: PLR2004 (as the name says)
 
 
 def why_not_a_catalog(database: Database) -> str | None:
     """Return why the tables are not those of a catalog, or None; raise VolumeFailed if they are of a newer release."""
     with database.reading() as connection:
         tables = columns_of_tables(connection)
-        if not _COLUMNS[0].keys() <= tables.keys():
+        if not _columns(0).keys() <= tables.keys():
             return "it does not have a catalog's tables"
         version = _version_of(connection, tables)
         if version is None:
@@ -385,7 +383,7 @@ def why_not_a_catalog(database: Database) -> str | None:
         if version > VERSION:
             reason = f"schema version {version} is newer than {VERSION}, the newest that this release can read"
             raise VolumeFailed(f"the catalog: {reason}; start the release that wrote it, or a later one")
-        for table, columns in _COLUMNS[version].items():
+        for table, columns in _columns(version).items():
             if not columns <= tables.get(table, set()):
                 return f"its table {table} does not have the columns of a catalog"
         if version and len(connection.execute(sa.select(COUNTER)).all()) != 1:
