@@ -81,6 +81,26 @@ def serving(handler: Callable[..., BaseHTTPRequestHandler]) -> Iterator[str]:
         thread.join()
 
 
+class Answering(BaseHTTPRequestHandler):
+    """Answers OPTIONS as GET, and logs nothing."""
+
+    def do_GET(self) -> None:
+        raise NotImplementedError
+
+    def do_OPTIONS(self) -> None:
+        self.do_GET()
+
+    def answer(self, status: int, body: bytes, **headers: str) -> None:
+        self.send_response_only(status)
+        for name, value in {"Content-Type": "application/json", "Content-Length": str(len(body)), **headers}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
 def verdicts(done: Outcome) -> dict[str, str]:
     return {finding["check"]: finding["verdict"] for finding in done.json}
 
@@ -118,20 +138,11 @@ def test_a_dead_address_is_given_up_soon_and_what_is_done_meanwhile_is_shown(gwc
 
 
 def test_a_doctor_gives_up_soon_on_a_gateway_without_the_services_behind_it(gwclient: Any) -> None:
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(Answering):
         def do_GET(self) -> None:
             known = {"/openapi.json": b'{"info":{"version":"1"}}', "/whoami": b'{"auth":"off"}'}
             body = known.get(self.path, b"")
-            self.send_response_only(200 if body else 502)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        do_OPTIONS = do_GET  # noqa: N815 (the name is http.server's)
-
-        def log_message(self, *_: Any) -> None:
-            pass
+            self.answer(200 if body else 502, body)
 
     with serving(Handler) as address:
         done = gwclient("doctor", "--srv", address)
@@ -153,20 +164,12 @@ def test_a_doctor_is_not_deceived_by_another_web_server(gwclient: Any, tmp_path:
 def test_a_doctor_finds_a_clock_that_is_wrong_and_a_missing_key(gwclient: Any, tmp_path: Path) -> None:
     asked: list[str | None] = []
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(Answering):
         def do_GET(self) -> None:
             asked.append(self.headers.get("Authorization"))
-            body = b'{"info":{"version":"9.9"}}' if self.path == "/openapi.json" else b"{}"
-            self.send_response_only(200 if self.path == "/openapi.json" else 401)
-            self.send_header("Date", "Sat, 21 Nov 2026 00:00:00 GMT")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        do_OPTIONS = do_GET  # noqa: N815 (the name is http.server's)
-
-        def log_message(self, *_: Any) -> None:
-            pass
+            is_open = self.path == "/openapi.json"
+            body = b'{"info":{"version":"9.9"}}' if is_open else b"{}"
+            self.answer(200 if is_open else 401, body, Date="Sat, 21 Nov 2026 00:00:00 GMT")
 
     (tmp_path / "key").write_text("gfk_secret\n")
     with serving(Handler) as address:
