@@ -27,7 +27,7 @@ from gwclient.commands.options import (
 )
 from gwclient.commands.transfer import send_live, send_source
 from gwclient.errors import InvalidSource
-from gwclient.sources.arrays import Grid, is_array
+from gwclient.sources.arrays import NPY, Grid, is_array
 from gwclient.sources.download import Downloads
 from gwclient.sources.file import FileSource, strain_files
 from gwclient.sources.gwosc import event_detectors, event_gps, open_data
@@ -246,7 +246,7 @@ def _check_arrays(wanted: _Wanted, paths: Sequence[Path]) -> None:
         raise click.UsageError("--rate, --t0 and --channel describe one file; push NPY and CSV files one by one")
     if arrays and len(paths) > 1:
         raise click.UsageError(f"{arrays[0]} does not name its channel; push it alone")
-    needed = {"--rate HZ": wanted.rate, "--t0 GPS": wanted.t0} if arrays and extension(arrays[0]) == ".npy" else {}
+    needed = {"--rate HZ": wanted.rate, "--t0 GPS": wanted.t0} if arrays and extension(arrays[0]) == NPY else {}
     missing = [option for option, value in needed.items() if value is None]
     missing += ["--channel L1:MY-STRAIN"] if arrays and not wanted.channels else []
     if missing:

@@ -33,7 +33,9 @@ from gwclient.progress import Progress
 from gwclient.push import Report
 from gwclient.replay import Pace
 from gwclient.replay import replay as send_at_pace
+from gwclient.sources.arrays import NO_TIMES, NPY
 from gwclient.sources.file import FileSource
+from gwclient.sources.recording import extension
 from gwclient.spool import Spool
 from gwclient.strain import join_spans
 from gwfiles.stretches import LeftOut, Span
@@ -79,6 +81,8 @@ def replay(  # noqa: PLR0913, PLR0917 (one for each option)
       gwclient replay H-H1_LOSC_4_V2-1126259446-32.hdf5 L-L1_LOSC_4_V2-1126259446-32.hdf5
       gwclient replay H-H1_LOSC_4_V2-1126259446-32.hdf5 --rate 4 --spool-size 200MB --poll 1
     """  # noqa: D301 (\b is click's mark: keep the lines as they are)
+    if arrays := [path for path in files if extension(path) == NPY]:
+        raise click.UsageError(f"{arrays[0]} {NO_TIMES}")
     source = FileSource(files, bits=dq, channels=channels)
     identity = f"replay of {source.identity}"
     spool_folder = state_folder(os.environ) / f"spool-{source_digest(connection.srv, identity)}"

@@ -23,11 +23,15 @@ from gwclient.sources.recording import (
 from gwclient.sources.text_table import read_table
 from gwclient.strain import Samples
 
+#: The extension of an array of NumPy, which has no times.
+NPY = ".npy"
+#: The end of a line about a file of samples alone.
+NO_TIMES = "has no times; gwclient push sends it with --rate HZ and --t0 GPS"
 #: Bytes of float64, and of the shortest integers that it cannot hold.
 _WIDE = 8
 #: Samples that are in memory at a time.
 _BLOCK = 1 << 20
-_NPY, _MANY, _TEXT = ".npy", ".npz", frozenset({".csv", ".txt", ".dat"})
+_MANY, _TEXT = ".npz", frozenset({".csv", ".txt", ".dat"})
 
 
 class SamplesOfFile:
@@ -82,7 +86,7 @@ class Grid:
 
 def is_array(path: Path) -> bool:
     """Return whether a file has samples alone, so that rate, start and channel have to be given."""
-    return extension(path) in {_NPY, _MANY, *_TEXT}
+    return extension(path) in {NPY, _MANY, *_TEXT}
 
 
 def read_array(path: Path, grid: Grid, channels: Sequence[str]) -> list[Recording]:
@@ -131,7 +135,7 @@ def _recording(path: Path, channel: str, strain: NDArray[Any] | SamplesOfFile, t
 
 def _given(path: Path, grid: Grid) -> tuple[float, float]:
     if grid.rate is None or grid.t0 is None:
-        raise InvalidSource(f"{path} has no times; --rate HZ and --t0 GPS give them")
+        raise InvalidSource(f"{path} {NO_TIMES}")
     return grid.t0, 1 / grid.rate
 
 

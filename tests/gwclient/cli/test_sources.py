@@ -121,6 +121,23 @@ def test_a_folder_that_cannot_be_read_is_named_and_the_others_are_sent(
 
 
 @pytest.mark.parametrize(
+    ("name", "channel"), [("a.npy", ()), ("a.npy", ("--channel", "L1:A")), ("a.csv", ("--channel", "L1:A"))]
+)
+def test_a_replay_of_samples_without_times_names_the_command_that_sends_them(
+    gateway: StandInGateway, gwclient: Any, tmp_path: Path, name: str, channel: tuple[str, ...]
+) -> None:
+    path = tmp_path / name
+    if name == "a.npy":
+        np.save(path, np.arange(20.0))
+    else:
+        np.savetxt(path, np.arange(20.0))
+    done = gwclient("replay", str(path), "--rate", "20", *channel)
+    hint = "gwclient push sends it with --rate HZ and --t0 GPS"
+    assert (done.code, done.err) == (2, f"gwclient: {path} has no times; {hint}\n")
+    assert not gateway.bodies
+
+
+@pytest.mark.parametrize(
     ("words", "reason"),
     [
         (("batch", "--rate", "4096"), "--rate and --t0 apply to NPY and CSV files; .*gwb.*json has its own times"),

@@ -322,7 +322,7 @@ def test_samples_alone_take_rate_start_and_channel_from_the_command(tmp_path: Pa
         (run,) = runs_of(path, grid=Grid(16, T0), channels=["L1:MY-STRAIN"])
         assert (run.channel, run.t0, run.dt) == ("L1:MY-STRAIN", T0, 1 / 16)
         assert run.strain[:].tobytes() == STRAIN.tobytes()
-        with pytest.raises(InvalidSource, match="has no times; --rate HZ and --t0 GPS give them"):
+        with pytest.raises(InvalidSource, match="has no times; gwclient push sends it with --rate HZ and --t0 GPS"):
             runs_of(path, channels=["L1:MY-STRAIN"])
 
 
