@@ -21,6 +21,7 @@ class Reason(StrEnum):
     CONFLICT = "conflicting strain"
     CONSTANT = "constant strain"
     NO_SPECTRUM = "no power spectrum"
+    NO_LONG_RUN = "no run long enough"
     NO_COMMON_WINDOW = "no common window"
     SHORT_RUN = "run too short"
     FILTER_EDGE = "edge of the whitening filter"
@@ -38,7 +39,7 @@ class Reason(StrEnum):
 
 
 #: Reasons for which a whole channel, or all of its segments of one sample rate, is left out.
-_WHOLE_CHANNEL = {Reason.OTHER_RATE, Reason.NO_SPECTRUM, Reason.NO_COMMON_WINDOW}
+_WHOLE_CHANNEL = {Reason.OTHER_RATE, Reason.NO_SPECTRUM, Reason.NO_LONG_RUN, Reason.NO_COMMON_WINDOW}
 #: Lines of a summary; the dataset has all.
 MOST_LINES = 8
 _MOST_CHARACTERS = 150

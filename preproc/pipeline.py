@@ -23,7 +23,14 @@ from preproc.publish import published
 from preproc.runs import Grid, Run, Runs, StrainReader, find_runs, most_sampled_rate
 from preproc.spectrograms import Place, Transformation, grouped, place_window, tasks
 from preproc.split import Part, block_count, describe_miss, split_windows, wanted_parts
-from preproc.whiten import WANTED_SECONDS, Spectrum, design_filter, estimate_spectrum
+from preproc.whiten import (
+    WANTED_SECONDS,
+    Spectrum,
+    design_filter,
+    estimate_spectrum,
+    filter_reach,
+    periodogram_starts,
+)
 from preproc.windows import Layout, Span, cover, intersect, lay_windows, subtract
 
 _PURPOSES = {Part.TRAIN: "training", Part.VALIDATION: "validation", Part.TEST: "testing"}
@@ -79,7 +86,7 @@ def preprocess(  # noqa: PLR0913, PLR0917 (input, output, and four ways to obser
     runs = parameters.selection.runs(find_runs(segments, batch.load))
     rate = runs.grid.sample_rate
     unused = [*batch.rejected, *other_rate, *runs.rejected]
-    if lines := summarise_findings("left out of the dataset", [*unused, *_apart(runs, parameters)]):
+    if lines := summarise_findings("left out of the dataset", [*unused, *_unusable(runs, parameters)]):
         notify("\n".join(lines))
     parameters.check_rate(rate)
     length, stride = round(parameters.window * rate), round(parameters.stride * rate)
@@ -123,34 +130,52 @@ def condition(runs: Runs, reader: StrainReader, parameters: Parameters, progress
         try:
             spectrum = estimate_spectrum(found, reader, runs.grid.sample_rate, parameters)
         except UnusableChannel as error:
-            result.rejected.extend(runs.grid.finding(run, Reason.NO_SPECTRUM, str(error)) for run in found)
+            result.rejected.extend(_no_spectrum(found, runs.grid, error))
             continue
         result.spectra[channel] = spectrum
-        result.notes.extend(_about_spectrum(spectrum, found, runs.grid))
+        result.notes.extend(_about_spectrum(spectrum, channel, runs.grid))
         result.taps[channel] = design_filter(spectrum, runs.grid.sample_rate, parameters)
-        _take_off_edges(found, len(result.taps[channel]) // 2, runs.grid, parameters, result)
+        _take_off_edges(found, runs.grid, parameters, result)
     return result
 
 
-def _about_spectrum(spectrum: Spectrum, runs: Sequence[Run], grid: Grid) -> Iterator[Finding]:
-    channel = runs[0].channel
+def _no_spectrum(runs: Sequence[Run], grid: Grid, error: UnusableChannel) -> list[Finding]:
+    return [grid.finding(run, Reason.NO_SPECTRUM, str(error)) for run in runs]
+
+
+def _about_spectrum(spectrum: Spectrum, channel: str, grid: Grid) -> Iterator[Finding]:
     if spectrum.seconds < WANTED_SECONDS:
         detail = f"estimated from {spectrum.seconds:.4g} s; at least {WANTED_SECONDS:g} s are recommended"
-        yield Finding(channel, grid.gps(runs[0].start), grid.gps(runs[-1].stop), Reason.SHORT_SPECTRUM, detail)
+        yield from _findings(spectrum.spans, channel, grid, Reason.SHORT_SPECTRUM, detail)
     yield from _findings(spectrum.loud, channel, grid, Reason.LOUD, "much louder than the rest")
 
 
-def _take_off_edges(runs: Sequence[Run], reach: int, grid: Grid, parameters: Parameters, result: Conditioned) -> None:
-    least = round(parameters.window * grid.sample_rate) + 2 * reach
-    for run in runs:
-        if run.samples < least:
-            detail = f"{run.samples * grid.dt:.4g} s; a window and the filter need {least * grid.dt:.4g} s"
-            result.rejected.append(grid.finding(run, Reason.SHORT_RUN, detail))
-        else:
-            white = Run(run.channel, run.start + reach, run.stop - reach)
-            result.runs.setdefault(run.channel, []).append(white)
-            for edge in (Run(run.channel, run.start, white.start), Run(run.channel, white.stop, run.stop)):
-                result.rejected.append(grid.finding(edge, Reason.FILTER_EDGE))
+def _take_off_edges(runs: Sequence[Run], grid: Grid, parameters: Parameters, result: Conditioned) -> None:
+    reach = filter_reach(grid.sample_rate, parameters)
+    long, short = _by_length(runs, grid, parameters)
+    result.rejected.extend(short)
+    for run in long:
+        white = Run(run.channel, run.start + reach, run.stop - reach)
+        result.runs.setdefault(run.channel, []).append(white)
+        for edge in (Run(run.channel, run.start, white.start), Run(run.channel, white.stop, run.stop)):
+            result.rejected.append(grid.finding(edge, Reason.FILTER_EDGE))
+
+
+def _by_length(runs: Sequence[Run], grid: Grid, parameters: Parameters) -> tuple[list[Run], list[Finding]]:
+    """Return the runs of a channel that are long enough for a window, and a finding for each of the others."""
+    least = _least_samples(grid, parameters)
+    long = [run for run in runs if run.samples >= least]
+    reason = Reason.SHORT_RUN if long else Reason.NO_LONG_RUN
+    needs = f"a window and the filter need {least * grid.dt:.4g} s"
+    return long, [
+        grid.finding(run, reason, f"{run.samples * grid.dt:.4g} s; {needs}") for run in runs if run.samples < least
+    ]
+
+
+def _least_samples(grid: Grid, parameters: Parameters) -> int:
+    """Return the length of the shortest run with a window, in samples."""
+    rate = grid.sample_rate
+    return max(1, round(parameters.window * rate) + 2 * filter_reach(rate, parameters))
 
 
 def _transform(plan: Plan, job: Job, executor: Executor, progress: Progress) -> None:
@@ -202,14 +227,23 @@ def _missed_split(split: Sequence[Part], starts: Sequence[float], parameters: Pa
     return [Finding("", starts[0], starts[-1] + parameters.window, Reason.SPLIT, detail)]
 
 
-def _apart(runs: Runs, parameters: Parameters) -> list[Finding]:
-    """Return a finding for each channel that will have no window in common with the others."""
-    rate = runs.grid.sample_rate
-    length = max(1, round(parameters.window * rate) + 2 * round(parameters.fduration * rate / 2))
-    long = {name: [run for run in found if run.samples >= length] for name, found in runs.by_channel.items()}
-    spans = {name: found for name, found in long.items() if found}
-    layout = lay_windows(spans, length, length)
-    return [found for name in layout.left_out for found in _no_common_window(name, layout, spans, runs.grid)]
+def _unusable(runs: Runs, parameters: Parameters) -> list[Finding]:
+    """Return findings about each channel whose times tell that it will have no window, unless none has one."""
+    grid = runs.grid
+    long: dict[str, list[Run]] = {}
+    found: list[Finding] = []
+    for channel, its_runs in runs.by_channel.items():
+        try:
+            periodogram_starts(its_runs, grid.sample_rate, parameters)
+        except UnusableChannel as error:
+            found += _no_spectrum(its_runs, grid, error)
+            continue
+        long[channel], short = _by_length(its_runs, grid, parameters)
+        found += [] if long[channel] else short
+    length = _least_samples(grid, parameters)
+    layout = lay_windows({name: its_runs for name, its_runs in long.items() if its_runs}, length, length)
+    found += [one for name in layout.left_out for one in _no_common_window(name, layout, long, grid)]
+    return found if layout.starts else []
 
 
 def _no_common_window(channel: str, layout: Layout, runs: Mapping[str, Sequence[Run]], grid: Grid) -> Iterator[Finding]:

@@ -55,12 +55,7 @@ def estimate_spectrum(
     frequency.
     """
     length = parameters.spectrum_samples(sample_rate)
-    step = parameters.psd_hop_length or length // 2
-    starts = [at for run in runs for at in range(run.start, run.stop - length + 1, step)]
-    seconds, periodogram = covered(cover(starts, length)) / sample_rate, length / sample_rate
-    if seconds < (least := max(LEAST_SECONDS, periodogram)):
-        had = f"{seconds:.4g} s in runs of at least {periodogram:g} s"
-        raise UnusableChannel(f"{had}; a power spectrum needs {least:g} s")
+    starts = periodogram_starts(runs, sample_rate, parameters)
     chosen = np.linspace(0, len(starts) - 1, min(len(starts), MOST_PERIODOGRAMS)).round().astype(int)
     starts = [starts[index] for index in chosen]
     estimate = partial(signal.periodogram, fs=sample_rate, window="hann", detrend="linear", scaling="density")
@@ -77,14 +72,34 @@ def estimate_spectrum(
     return Spectrum(frequency, density, spans, cover(loud, length), covered(spans) / sample_rate)
 
 
+def periodogram_starts(runs: Sequence[Run], sample_rate: float, parameters: Parameters) -> list[int]:
+    """Return the first sample of each periodogram that fits into the runs of a channel.
+
+    Raises UnusableChannel if less than `LEAST_SECONDS` are in runs as long as a periodogram.
+    """
+    length = parameters.spectrum_samples(sample_rate)
+    step = parameters.psd_hop_length or max(1, length // 2)
+    starts = [at for run in runs for at in range(run.start, run.stop - length + 1, step)]
+    seconds, periodogram = covered(cover(starts, length)) / sample_rate, length / sample_rate
+    if seconds < (least := max(LEAST_SECONDS, periodogram)):
+        had = f"{seconds:.4g} s in runs of at least {periodogram:g} s"
+        raise UnusableChannel(f"{had}; a power spectrum needs {least:g} s")
+    return starts
+
+
+def filter_reach(sample_rate: float, parameters: Parameters) -> int:
+    """Return how many samples before and after a sample its whitened value depends on."""
+    # A filter as long as a periodogram would need one tap more than there is.
+    return min(round(parameters.fduration * sample_rate / 2), parameters.spectrum_samples(sample_rate) // 2 - 1)
+
+
 def design_filter(spectrum: Spectrum, sample_rate: float, parameters: Parameters) -> NDArray[np.float64]:
     """Design the zero-phase filter that whitens, an odd number of taps spanning `fduration` seconds.
 
     Its response is that of a Butterworth highpass of order 4 divided by the amplitude spectral density, with a Hann
     window on the impulse response. Filtered noise has a variance of about 1, less the share below the highpass.
     """
-    # A filter as long as a periodogram would need one tap more than there is.
-    half = min(round(parameters.fduration * sample_rate / 2), len(spectrum.density) - 2)
+    half = filter_reach(sample_rate, parameters)
     density = _blurred(spectrum.density, 4 * half)
     response = np.zeros_like(density)
     positive = spectrum.frequency > 0

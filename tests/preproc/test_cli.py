@@ -352,6 +352,30 @@ def test_what_is_left_out_is_named_when_the_batch_is_read_and_at_the_end(
     assert "  all 9 windows are for training: 18 s are too short for a split in blocks of 60 s" in seen
 
 
+def test_a_channel_of_short_runs_is_named_when_the_batch_is_read_and_at_the_end(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    short = [
+        *cut(noise(4, 2, rate=256.0), "L1:A", rate=256.0),
+        *cut(noise(4, 3, rate=256.0), "L1:A", rate=256.0, t0=1e9),
+    ]
+    shortest = cut(noise(3, 4, rate=256.0), "V1:A", rate=256.0)
+    data, out = (
+        write_batch(tmp_path / "data", [*cut(noise(20, rate=256.0), "H1:A", rate=256.0), *short, *shortest]),
+        tmp_path / "out",
+    )
+    assert main(["run", "--data", str(data), "--out", str(out), *SMALL, "--window=4"]) == 0
+    printed = capsys.readouterr()
+    assert printed.err.splitlines() == [
+        "preproc: left out of the dataset",
+        "  L1:A: no run long enough, 8 s in 2 parts (4 s; a window and the filter need 5 s)",
+        "  V1:A: no power spectrum, 3 s (3 s in runs of at least 2 s; a power spectrum needs 8 s)",
+    ]
+    seen = printed.out.splitlines()
+    top = seen.index("not in the dataset") + 1
+    assert seen[top : top + 2] == printed.err.splitlines()[1:]
+
+
 def test_no_name_of_a_file_or_channel_begins_a_line_or_steers_a_terminal(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -13,7 +13,7 @@ from preproc import batch
 from preproc.batch import read_batch
 from preproc.dataset import findings_of, peaks
 from preproc.errors import BadParameter, NoWindow, OutputFailed, UnusableBatch
-from preproc.findings import Finding, Reason
+from preproc.findings import Finding, Reason, tally
 from preproc.parameters import Parameters
 from preproc.pipeline import preprocess
 from preproc.progress import silent
@@ -173,6 +173,12 @@ def test_a_short_spectrum_is_noted(tmp_path: Path) -> None:
     assert [str(note) for note in result["notes"] if note.channel] == [
         "short power spectrum: estimated from 10 s; at least 16 s are recommended"
     ]
+
+
+def test_the_note_about_a_short_spectrum_is_as_long_as_its_strain(tmp_path: Path) -> None:
+    result = run(tmp_path, [*slow(4, "H1:A"), *slow(6, "H1:A", start=1e6)])
+    (of_kind,) = [one for one in tally(result["notes"]) if one.reason is Reason.SHORT_SPECTRUM]
+    assert (of_kind.count, of_kind.seconds) == (2, 10)
 
 
 def test_another_rate_and_an_unreadable_file_are_reported(tmp_path: Path) -> None:
