@@ -20,12 +20,10 @@ from gwclient.commands.records import one_line
 from gwclient.errors import INTERRUPTED, GatewayError
 from gwclient.listen import Job, JobState, Listening, reason_of
 from gwclient.program import run_program
-from gwwire.records import BATCH_STEPS, LONGEST_LEASE, StepOverview, is_own
+from gwwire.records import BATCH_STEPS, LONGEST_LEASE, is_own
 
 #: s between two notices of requests that are repeated.
 _PAUSE = 5.0
-#: Looks for the counts of a new step, and s between them.
-_LOOKS, _LOOK_SECONDS = 100, 0.2
 
 
 @click.command
@@ -102,11 +100,12 @@ def listen(  # noqa: PLR0913, PLR0917 (one for each option)
             listening.on_change = shown.changed
             _stop_on_signal(listening, shown)
             handle = partial(run_program, command, step=step, environment=os.environ)
-            announcing = asyncio.create_task(_announce(client, step, after, before, shown))
+            shown.say(f"listening for {step}" + (f" after {', '.join(after)}" if after else ""))
+            warning = asyncio.create_task(_warn_of_unknown(client, step, (*after, *before), shown))
             try:
                 await listening.run(handle, concurrency=concurrency)
             finally:
-                announcing.cancel()
+                warning.cancel()
 
     try:
         asyncio.run(work())
@@ -118,26 +117,17 @@ def listen(  # noqa: PLR0913, PLR0917 (one for each option)
         shown.clear()
 
 
-async def _announce(
-    client: GlitchflowClient, step: str, after: Sequence[str], before: Sequence[str], shown: "_Shown"
-) -> None:
-    """Show what is listened for; and how many records wait, and unknown steps, if the credential may read that."""
-    found: StepOverview | None = None
-    known: frozenset[str] = frozenset()
+async def _warn_of_unknown(client: GlitchflowClient, step: str, others: Sequence[str], shown: "_Shown") -> None:
+    """Name the other steps that nobody has declared, if the credential may read them."""
+    by_listeners = [each for each in others if each not in BATCH_STEPS and not is_own(each)]
+    if not by_listeners:
+        return
     with suppress(GatewayError):
-        for _ in range(_LOOKS):
-            steps = {each.name: each for each in await client.records.steps()}
-            known, found = BATCH_STEPS | steps.keys(), steps.get(step)
-            if found:
-                break
-            await asyncio.sleep(_LOOK_SECONDS)  # the first claim declares the step
-    where = f" after {', '.join(after)}" if after else ""
-    counts = f": {found.waiting:,} waiting, {found.running:,} running, {found.failed:,} failed" if found else ""
-    shown.say(f"listening for {step}{where}{counts}")
-    for each in (*after, *before):
-        if known and each not in known and not is_own(each):  # a listener may declare it later
-            others = ", ".join(sorted(known - {step}))
-            shown.say(f"warning: nobody has declared the step {each} so far; the others are {others}")
+        known = BATCH_STEPS | {each.name for each in await client.records.steps()}
+        for each in by_listeners:
+            if each not in known:
+                there = ", ".join(sorted(known - {step}))
+                shown.say(f"warning: nobody has declared the step {each} so far; the others are {there}")
 
 
 def _stop_on_signal(listening: Listening, shown: "_Shown") -> None:

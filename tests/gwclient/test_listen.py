@@ -416,14 +416,13 @@ def test_a_program_gets_the_record_and_its_output_or_its_errors_are_the_outcome(
 def test_a_listener_reports_at_its_start_what_it_listens_for(gwclient: Any, trio: Trio) -> None:
     for name in ("one", "two"):
         gwclient("record", f"told/{name}", "--set", "n=1")
-    options = ("--kind", "told", "--after", "sealed")
-    with listener(trio, "told", *options, "--", "true") as process:
+    with listener(trio, "told", "--kind", "told", "--", "true") as process:
         assert process.stderr
-        assert process.stderr.readline() == "listening for told after sealed: 0 waiting, 0 running, 0 failed\n"
+        assert process.stderr.readline() == "listening for told\n"  # a number of those that wait may be old at once
     misspelt = ("--kind", "told", "--before", "archived", "--after", "seeled", "--concurrency", "2")
     with listener(trio, "told", *misspelt, "--", "sleep", "5") as process:
         assert process.stderr
-        assert process.stderr.readline().startswith("listening for told after seeled: ")
+        assert process.stderr.readline() == "listening for told after seeled\n"
         warned = process.stderr.readline()
     assert warned.startswith("warning: nobody has declared the step seeled so far; the others are archived, ")
     assert ", sealed" in warned
