@@ -159,9 +159,10 @@ def _of_unknown(tier: TierOverview) -> Finding:
         packs = count_text(tier.replicas, "pack")
         only = f"{tier.unreadable} of its {packs} cannot be read, because they are nowhere else"
         return Finding("tiers", Verdict.WRONG, f"TIERS does not name {tier.name}: {only}")
-    missing = f", and policies want {tier.missing} more there" if tier.missing else ""
-    packs = count_text(tier.replicas, "pack counts", "packs count")
-    words = f"TIERS does not name {tier.name}: its {packs} for nothing{missing}"
+    packs = f": its {count_text(tier.replicas, 'pack counts', 'packs count')} for nothing" if tier.replicas else ""
+    batches = count_text(tier.missing, "batch has", "batches have")
+    named = f"; {batches} it in the policy" if tier.missing else ""
+    words = f"TIERS does not name {tier.name}{packs}{named}"
     return Finding("tiers", Verdict.NOTE, words)
 
 

@@ -99,15 +99,19 @@ def test_the_tiers_are_a_table_in_which_a_folder_is_not_named_as_the_disk() -> N
 
 
 @pytest.mark.parametrize(
-    ("unreadable", "missing", "finding"),
+    ("replicas", "unreadable", "missing", "finding"),
     [
-        (2, 1, "wrong: TIERS does not name gone: 2 of its 3 packs cannot be read, because they are nowhere else"),
-        (0, 1, "note: TIERS does not name gone: its 3 packs count for nothing, and policies want 1 more there"),
-        (0, 0, "note: TIERS does not name gone: its 3 packs count for nothing"),
+        (3, 2, 1, "wrong: TIERS does not name gone: 2 of its 3 packs cannot be read, because they are nowhere else"),
+        (3, 0, 1, "note: TIERS does not name gone: its 3 packs count for nothing; 1 batch has it in the policy"),
+        (1, 0, 2, "note: TIERS does not name gone: its 1 pack counts for nothing; 2 batches have it in the policy"),
+        (3, 0, 0, "note: TIERS does not name gone: its 3 packs count for nothing"),
+        (0, 0, 1, "note: TIERS does not name gone; 1 batch has it in the policy"),
     ],
 )
-def test_the_doctor_names_a_tier_with_packs_that_there_is_not(unreadable: int, missing: int, finding: str) -> None:
-    gone = replace(GONE, unreadable=unreadable, missing=missing)
+def test_the_doctor_names_a_tier_with_packs_that_there_is_not(
+    replicas: int, unreadable: int, missing: int, finding: str
+) -> None:
+    gone = replace(GONE, replicas=replicas, unreadable=unreadable, missing=missing)
     found = list(tier_findings(Tiers([TierOverview("disk", "disk"), gone])))
     assert [f"{each.verdict}: {each.words}" for each in found] == [finding]
     [_, last] = tier_findings(Tiers([TierOverview("disk", "disk"), TierOverview("tape", "tape"), gone]))
