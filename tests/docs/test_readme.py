@@ -11,6 +11,7 @@ from databuffer.settings import BufferSettings
 from dslogic.settings import LogicSettings
 from glitchflow_api.settings import GatewaySettings
 from gwclient.cli import gwclient
+from gwclient.search import SearchResult
 from gwservice.settings import ServiceSettings
 
 ROOT = Path(__file__).parents[2]
@@ -66,6 +67,10 @@ def test_every_option_shown_is_one_the_command_takes(row: list[str]) -> None:
     _, name, *arguments = row[0].strip("`").split()
     known = {option for parameter in gwclient.commands[name].params for option in parameter.opts}
     assert {argument for argument in arguments if argument.startswith("--")} <= known
+
+
+def test_every_field_of_a_search_result_is_described() -> None:
+    assert set(re.findall(r"\bfound\.(\w+)", CLIENT)) == set(SearchResult.__struct_fields__)
 
 
 def test_every_target_named_is_in_the_makefile() -> None:
