@@ -65,9 +65,15 @@ def with_order(command: Command) -> Command:
 async def find_holdings(
     client: GlitchflowClient, holding: int | None, tagged: dict[str, str] | None, label: str | None = None, **more: Any
 ) -> list[Holding]:
-    """Return the holdings that filters select; `holding` is the id of the only one, which has to match them too."""
+    """Return the holdings that filters select; `holding` is the id of the only one, which has to match them too.
+
+    Raise NotAsExpected if there is no holding with the label.
+    """
     if holding is None:
-        return [each async for each in client.holdings.holdings(label=label, tag=tag_text(tagged), **more)]
+        matching = [each async for each in client.holdings.holdings(label=label, tag=tag_text(tagged), **more)]
+        if label is not None and not matching:
+            raise NotAsExpected(f"there is no such holding: {label!r}")
+        return matching
     found = await client.holdings.holding(holding)
     if label not in {None, found.label} or not (tagged or {}).items() <= found.tags.items():
         there = f"the label {found.label!r} and the tags {tag_text(found.tags) or '-'}"

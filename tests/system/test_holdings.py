@@ -420,6 +420,22 @@ def test_a_group_has_no_more_than_its_quota(site: Site) -> None:
         assert begin(carol, "quota", {"/b": 30_000_000}), "what never arrived does not count"
 
 
+def test_a_label_that_no_holding_has_is_an_error_and_another_empty_selection_is_none(site: Site, tree: Path) -> None:
+    site.gwclient("alice", "put", str(tree), "-l", "labelled")
+    for command in ("holdings", "find"):
+        for label in (("-l", "labeled"), ("-l", "labelled", "-t", "site:NOWHERE")):
+            assert f"there is no such holding: '{label[1]}'" in site.gwclient("alice", command, *label, code=1)
+        assert "there is no holding 999999" in site.gwclient("alice", command, "-i", "999999", code=1)
+    for words in (
+        ("holdings", "-t", "site:NOWHERE"),
+        ("find", "-t", "site:NOWHERE"),
+        ("holdings", "-x", "-l", "labeled"),
+        ("find", "-l", "labelled", "-p", "/nowhere"),
+    ):
+        empty = site.run("alice", *words)
+        assert (empty.returncode, empty.stdout) == (0, "")
+
+
 # ---- deletions
 
 
