@@ -8,7 +8,7 @@ import asyncio
 import hashlib
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache, partial
 from tempfile import TemporaryFile
@@ -29,8 +29,12 @@ from databuffer.tiers.recalls.recall import READERS, Recalls
 from databuffer.tiers.tier import TAPE, Locality, NotOnline, NotThere, Tier, TierError
 from gwwire.tiering import DISK, Recall, RecallState, ReplicaState
 
-#: Reads at the same time: a tier that does not answer must not take the threads of other requests.
+#: Reads of one tier at the same time: a tier that does not answer takes no thread of the others.
 _THREADS = 8
+#: s that the first bytes may take; the services in front of the buffer wait for 30 s.
+_PATIENCE_SECONDS = 20.0
+#: The same from a tier that did not answer before, or if another one has them that is no tape.
+_SHORT_PATIENCE_SECONDS = 5.0
 #: Packs whose manifests stay in memory.
 _PACKS = 4
 #: A use of a replica is not noted again so soon.
@@ -47,11 +51,12 @@ class TierReader:
         self._mover = mover
         self._recalls = recalls
         self._pack = lru_cache(_PACKS)(packs.get)
-        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="tier-read")
+        self._threads = {name: ThreadPoolExecutor(_THREADS, f"tier-read-{name}") for name in mover.tiers}
 
     def close(self) -> None:
         """Wait for no read any more."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        for threads in self._threads.values():
+            threads.shutdown(wait=False, cancel_futures=True)
 
     async def open(self, segment: CataloguedSegment, recalls: bool = True) -> BinaryIO | None:  # noqa: FBT001, FBT002 (see `Queries.elsewhere`)
         """Return the bytes of a segment as a file, or None if no tier was ever given them.
@@ -59,99 +64,93 @@ class TierReader:
         Raise OnTape, when its recall has begun if it `recalls`, or TierFailed if no tier returns them or their recall
         failed.
         """
-        loop = asyncio.get_running_loop()
+        found = await asyncio.to_thread(self._find, record_of(segment.batch))
+        if found is None:
+            return None
+        member = Member(segment.name, segment.bytes, segment.sha256)
         try:
-            content = await loop.run_in_executor(self._threads, self._read, segment)
+            stream = await self._begin(*found, member, 0, member.size, f"segment {segment.name}")
         except NotOnline:
             ask = self._recalls.ask if recalls else self._recalls.states.get
             raise not_readable(await ask(segment.batch, READERS)) from None
-        return None if content is None else in_memory(content)
+        return in_memory(b"".join([chunk async for chunk in stream]))
 
     async def stream(self, pack: str, name: str, start: int, stop: int) -> "TierStream | None":
         """Return the bytes [start, stop) of a member of a pack, or None if no tier was ever given them.
 
         Raise OnTape, or TierFailed if no tier returns the first of them.
         """
-        portions = self._portions(pack, name, start, stop)
-        stream = TierStream(portions, self._threads)
+        found = await asyncio.to_thread(self._find, pack)
+        if found is None:
+            return None
+        source = found[0]
+        member = await asyncio.to_thread(source.pack.member, name)
         try:
-            await stream.begin()
+            return await self._begin(*found, member, start, stop, f"{name} of {source.text}")
         except NotOnline:
             raise not_readable(await self._recalls.ask(pack, READERS)) from None
-        except NotFound:
-            return None
-        return stream
 
-    # ---- in threads
-
-    def _read(self, segment: CataloguedSegment) -> bytes | None:
-        try:
-            source = self._pack(record_of(segment.batch))
-        except NotFound:  # it is not archived
-            return None
-        if not self._is_elsewhere(source):
-            return None
-        member = Member(segment.name, segment.bytes, segment.sha256)
-        return b"".join(self._first(source, member, 0, segment.bytes, f"segment {segment.name}"))
-
-    def _portions(self, pack: str, name: str, start: int, stop: int) -> Iterator[bytes]:
-        source = self._pack(pack)
-        if not self._is_elsewhere(source):
-            raise NotFound(f"no tier was ever given {source.text}")
-        yield from self._first(source, source.pack.member(name), start, stop, f"{name} of {source.text}")
-
-    def _is_elsewhere(self, source: PackSource) -> bool:
-        rows = self._ledger.of(source).values()
-        in_tiers = [row for row in rows if row.tier != DISK]
-        return bool(self._fastest_first(in_tiers)) or (bool(in_tiers) and source.is_dropped)
-
-    def _first(self, source: PackSource, member: Member, start: int, stop: int, text: str) -> Iterator[bytes]:
-        """Yield bytes of a member from the first replica that has them.
+    async def _begin(  # noqa: PLR0913, PLR0917 (what is read, and its name)
+        self, source: PackSource, rows: Sequence[ReplicaRow], member: Member, start: int, stop: int, text: str
+    ) -> "TierStream":
+        """Return bytes of a member from the first replica that has them.
 
         Raise NotOnline if a recall helps, or TierFailed: no recall is begun while another tier has the pack, but fails.
         """
-        rows = self._ledger.of(source)
-        readable = self._fastest_first(rows.values())
-        others = [row for row in rows.values() if row.tier != DISK and row not in readable]
+        readable = self._fastest_first(rows)
+        others = [row for row in rows if row.tier != DISK and row not in readable]
         problems = [problem for row in others if (problem := self._mover.access.problem(row))]
-        on_tape, failed, begun = False, False, False
-        for row in readable:
+        on_tape, failed = False, False
+        for i, row in enumerate(readable):
+            portions = self._read_from(self._mover.tiers[row.tier], source, row, member, start, stop)
+            stream = TierStream(portions, self._threads[row.tier], text)
+            probe = self._mover.access.probes[row.tier]
+            is_last = all(self._mover.tiers[later.tier].kind == TAPE for later in readable[i + 1 :])
+            patience = _PATIENCE_SECONDS if is_last and not probe.error else _SHORT_PATIENCE_SECONDS
             try:
-                for chunk in self._read_from(self._mover.tiers[row.tier], source, row, member, start, stop):
-                    begun = True
-                    yield chunk
+                async with asyncio.timeout(patience):
+                    await stream.begin()
+            except TimeoutError:
+                failed = True
+                problems.append(f"tier {row.tier} has not answered for {patience:g} s")
+                probe.begin(0)
             except NotOnline:
                 on_tape = True
             except TierError as error:
-                if self._is_nearline(row):  # it went offline since it was looked up
-                    on_tape = True
-                else:
-                    failed = True
-                    problems.append(str(error))
+                failed = True
+                problems.append(str(error))
             except PackDamaged as error:
                 problems.append(f"{row.tier}: {error}")
             else:
-                return
-            if begun:
-                break
-        if on_tape and not failed and not begun:
+                return stream
+        if on_tape and not failed:
             raise NotOnline(member.name)
         raise TierFailed(f"{text} cannot be read: {'; '.join(problems)}")
 
-    def _is_nearline(self, row: ReplicaRow) -> bool:
-        tier = self._mover.tiers[row.tier]
-        return tier.kind == TAPE and tier.locality([row.key])[row.key] is Locality.NEARLINE
-
     def _fastest_first(self, rows: Iterable[ReplicaRow]) -> list[ReplicaRow]:
-        tiers = self._mover.tiers
+        """Return the replicas that may be read; those of tiers that did not answer last time come last."""
+        tiers, probes = self._mover.tiers, self._mover.access.probes
         found = [row for row in rows if row.state is ReplicaState.VERIFIED and row.tier in tiers]
-        return sorted(found, key=lambda row: tiers[row.tier].kind == TAPE)
+        return sorted(found, key=lambda row: (probes[row.tier].error is not None, tiers[row.tier].kind == TAPE))
+
+    # ---- in threads
+
+    def _find(self, pack: str) -> tuple[PackSource, list[ReplicaRow]] | None:
+        """Return a pack that was given to a tier, with its replicas, else None."""
+        try:
+            source = self._pack(pack)
+        except NotFound:  # it is not archived
+            return None
+        rows = list(self._ledger.of(source).values())
+        in_tiers = [row for row in rows if row.tier != DISK]
+        is_readable = any(row.state is ReplicaState.VERIFIED and row.tier in self._mover.tiers for row in in_tiers)
+        return (source, rows) if is_readable or (in_tiers and source.is_dropped) else None
 
     def _read_from(  # noqa: PLR0913, PLR0917 (where the bytes are)
         self, tier: Tier, source: PackSource, row: ReplicaRow, member: Member, start: int, stop: int
     ) -> Iterator[bytes]:
         """Yield bytes of a member; mark a replica that has others as LOST, so that it is written again."""
-        if tier.kind == TAPE and tier.locality([row.key])[row.key] is not Locality.ONLINE:
+        if _is_offline(tier, row):
             raise NotOnline(f"tier {tier.name}: {row.key}")
         with self._ledger.losing(source, row):
             try:
@@ -166,6 +165,10 @@ class TierReader:
                     yield content[start:stop]
             except NotThere as error:
                 raise PackDamaged([str(error)]) from error
+            except TierError as error:
+                if _is_offline(tier, row):  # it went offline meanwhile
+                    raise NotOnline(str(error)) from error
+                raise
         now = steady_ns()
         if now - (row.used or 0) >= _USE:
             self._ledger.write(partial(replicas.note_used, pack=row.pack, tier=row.tier, now=now))
@@ -174,13 +177,14 @@ class TierReader:
 class TierStream:
     """Bytes that are read from a tier while they are sent."""
 
-    def __init__(self, portions: Iterator[bytes], threads: ThreadPoolExecutor) -> None:
+    def __init__(self, portions: Iterator[bytes], threads: ThreadPoolExecutor, text: str) -> None:
         self._portions = portions
         self._threads = threads
+        self._text = text
         self._first = b""
 
     async def begin(self) -> None:
-        """Read the first bytes."""
+        """Read the first bytes; raise TierError or PackDamaged if the tier does not have them now."""
         self._first = await self._next()
 
     async def read(self) -> bytes:
@@ -188,10 +192,21 @@ class TierStream:
         if self._first:
             first, self._first = self._first, b""
             return first
-        return await self._next()
+        try:
+            return await self._next()
+        except (TierError, PackDamaged) as error:
+            raise TierFailed(f"{self._text} cannot be read: {error}") from error
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        while portion := await self.read():
+            yield portion
 
     async def _next(self) -> bytes:
         return await asyncio.get_running_loop().run_in_executor(self._threads, next, self._portions, b"")
+
+
+def _is_offline(tier: Tier, row: ReplicaRow) -> bool:
+    return tier.kind == TAPE and tier.locality([row.key])[row.key] is not Locality.ONLINE
 
 
 def _compared(chunks: Iterable[bytes], sha256: str | None, name: str) -> Iterator[bytes]:
