@@ -167,6 +167,23 @@ def test_a_matplotlib_backend_in_the_environment_is_ignored(backend: str, finish
     assert (done.returncode, done.stderr) == (0, b"")
 
 
+@pytest.mark.parametrize("content", [b"text.usetex: True\nsavefig.dpi: 7\n", b"caf\xe9: 1\n"], ids=["LaTeX", "Latin-1"])
+@pytest.mark.parametrize("place", ["here", "MATPLOTLIBRC", "MPLCONFIGDIR", "XDG_CONFIG_HOME"])
+def test_files_of_matplotlib_of_the_user_are_ignored(
+    place: str, content: bytes, finished: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "settings" / ("matplotlib" if place == "XDG_CONFIG_HOME" else "")
+    folder.mkdir(parents=True)
+    (folder / "matplotlibrc").write_bytes(content)
+    environment = {key: os.environ[key] for key in os.environ.keys() - {"MATPLOTLIBRC", "MPLCONFIGDIR"}}
+    if place != "here":
+        environment[place] = str(tmp_path / "settings")
+    command = [sys.executable, "-m", "preproc", "plot", str(finished / "dataset.h5"), "0"]
+    here = folder if place == "here" else tmp_path
+    done = subprocess.run(command, env=environment, cwd=here, capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
 def test_a_terminal_sees_how_far_it_is_and_nothing_of_it_afterwards(tmp_path: Path, batch: Path) -> None:
     terminal, end = pty.openpty()
     command = [sys.executable, "-m", "preproc", "run", "--data", str(batch), "--out", str(tmp_path / "out"), *SMALL]
