@@ -11,7 +11,7 @@ from uuid import uuid4
 from gwclient.answers import About, LineAnswer, OpenApi, decode_answer, decode_line
 from gwclient.connection import Retry, media_headers, parse_gateway_url, read_success, response_error
 from gwclient.digests import digest_of
-from gwclient.errors import GatewayUnavailable, InvalidArgument, UnexpectedAnswer
+from gwclient.errors import GatewayUnavailable, InvalidArgument, OnTape, UnexpectedAnswer
 from gwclient.holdings import Holdings
 from gwclient.listen import Listening, own_name
 from gwclient.records import Records
@@ -30,6 +30,8 @@ __all__ = ["GlitchflowClient", "Retry", "parse_gateway_url"]
 _STREAM = "/streamdata"
 _OK = 200
 _NO_ROUTE = frozenset({404, 405})
+#: Problems of a segment that is stored, but cannot be read now.
+_STORED = frozenset({ProblemCode.TIER_FAILED, ProblemCode.ON_TAPE})
 
 
 class GlitchflowClient(SearchClient):
@@ -195,14 +197,21 @@ class GlitchflowClient(SearchClient):
         return body
 
     async def has_segment(self, name: str, sha256: str) -> bool:
-        """Return whether a segment with this name and SHA-256 is stored."""
+        """Return whether a segment with this name and SHA-256 is stored, also if its tier does not answer."""
 
         async def once() -> bool:
             async with self.request("HEAD", url_path("segments", name)) as response:
                 if response.status == HTTPStatus.NOT_FOUND:
                     return False
-                await read_success(response)
-                return digest_of(response.headers) in {None, sha256}
+                if response.status != HTTPStatus.SERVICE_UNAVAILABLE:
+                    await read_success(response)
+                    return digest_of(response.headers) in {None, sha256}
+            try:  # the answer to GET says why
+                return hashlib.sha256(await self.segment_once(name)).hexdigest() == sha256
+            except (OnTape, GatewayUnavailable) as error:
+                if error.code not in _STORED:
+                    raise
+                return True
 
         return await self.with_retries(once)
 

@@ -11,7 +11,7 @@ from databuffer.holdings.holdings import Page
 from databuffer.holdings.table import HoldingFilter, TransactionFilter
 from databuffer.holdings.uploads import Digests, digest_text, parse_digest
 from databuffer.routes.common import Sender, Storage, json_response
-from databuffer.routes.tier_response import TierResponse, head_on_tape
+from databuffer.routes.tier_response import TierResponse, head_from_catalog
 from databuffer.storage.catalog.batches import FILES_RECORD
 from gwservice.asgi import JsonBody, OpenFileResponse, no_such_range
 from gwservice.body import body_pieces, read_body, require_json
@@ -30,7 +30,6 @@ from gwwire.holdings import (
     check_path,
     parse_tags,
 )
-from gwwire.tiering import BatchLocality
 
 router = APIRouter()
 
@@ -114,7 +113,7 @@ async def list_files(  # noqa: PLR0913, PLR0917 (the filters)
 async def file_bytes(holding: int, path: FilePath, request: Request, buffer: Storage, sender: Sender) -> Response:
     """Return a file as it was put, with its SHA-256 as ETag and Repr-Digest; ranges are served.
 
-    HEAD recalls nothing.
+    HEAD needs no tier.
     """
     found, file = await buffer.holdings.file(sender, holding, path)
     if found.sha256 is None:
@@ -126,9 +125,10 @@ async def file_bytes(holding: int, path: FilePath, request: Request, buffer: Sto
         return Response(status_code=304, headers=headers)
     if file:
         return OpenFileResponse(file, _BYTES, headers)
-    if request.scope["context"].is_head and found.locality is BatchLocality.TAPE:
-        return head_on_tape(found.size, _BYTES, headers)
-    return await _from_tier(request, buffer, found, headers)
+    pack = FILES_RECORD + found.transaction
+    if request.scope["context"].is_head and await buffer.tiers.is_in_tiers_only(pack):
+        return head_from_catalog(found.size, _BYTES, headers)
+    return await _from_tier(request, buffer, found, pack, headers)
 
 
 @router.delete("/holdings/{holding}/files/{path:name}", summary="Delete a file")
@@ -220,7 +220,9 @@ async def give_up_file(
     return _upload(await buffer.holdings.upload(row, 0))
 
 
-async def _from_tier(request: Request, buffer: Buffer, found: HoldingFile, headers: dict[str, str]) -> Response:
+async def _from_tier(
+    request: Request, buffer: Buffer, found: HoldingFile, pack: str, headers: dict[str, str]
+) -> Response:
     """Return the bytes of a file that the disk does not have."""
     try:
         span = requested_range(
@@ -229,7 +231,6 @@ async def _from_tier(request: Request, buffer: Buffer, found: HoldingFile, heade
     except Unsatisfiable:
         return no_such_range(found.path, found.size, headers)
     start, stop = span or (0, found.size)
-    pack = FILES_RECORD + found.transaction
     stream = await buffer.tier_reader.stream(pack, member_name(found.path), start, stop)
     if stream is None:
         raise VolumeFailed(f"{found.path} does not have its {found.size} bytes on the volume")

@@ -13,7 +13,7 @@ from databuffer.buffer import Buffer
 from databuffer.ingest.keys import LineKeys, key_of_one
 from databuffer.ingest.ndjson import store_lines
 from databuffer.routes.common import Storage, json_response
-from databuffer.routes.tier_response import head_on_tape
+from databuffer.routes.tier_response import head_from_catalog
 from databuffer.storage.catalog import CataloguedSegment
 from databuffer.storage.clock import utc_text
 from gwservice.asgi import OpenFileResponse, offer_ndjson
@@ -115,16 +115,14 @@ async def coverage(
 
 @router.get("/segments/{name}", summary="A segment's file")
 async def segment_file(name: str, request: Request, buffer: Storage) -> Response:
-    """Return a segment as it was stored, with its SHA-256 as ETag; ranges are served. HEAD recalls nothing."""
+    """Return a segment as it was stored, with its SHA-256 as ETag; ranges are served. HEAD needs no tier."""
     found = await buffer.queries.segment(name)
     etag = f'"{found.sha256}"'
     if lists_etag(request.headers.get("if-none-match", ""), etag):
         return Response(status_code=304, headers={"ETag": etag})
     headers = {"ETag": etag, "Last-Modified": formatdate(found.stored / 10**9, usegmt=True)}
-    if request.scope["context"].is_head:
-        where = await buffer.tiers.localities_of([found.batch])
-        if where.get(found.batch) is BatchLocality.TAPE:
-            return head_on_tape(found.bytes, "application/json", headers)
+    if request.scope["context"].is_head and await buffer.tiers.is_in_tiers_only(found.batch):
+        return head_from_catalog(found.bytes, "application/json", headers)
     return OpenFileResponse(await buffer.queries.segment_file(name), "application/json", headers)
 
 

@@ -9,8 +9,8 @@ from gwservice.asgi_types import Receive, Scope, Send
 from gwservice.body import while_connected
 
 
-def head_on_tape(size: int, media_type: str, headers: Mapping[str, str]) -> Response:
-    """Return the answer to HEAD for bytes that are on tape only."""
+def head_from_catalog(size: int, media_type: str, headers: Mapping[str, str]) -> Response:
+    """Return the answer to HEAD for bytes that only tiers have; no tier is asked."""
     values = {**headers, "Accept-Ranges": "bytes", "Content-Length": str(size)}
     return Response(headers=values, media_type=media_type)
 

@@ -198,6 +198,21 @@ def test_an_address_is_sent_as_it_is_written() -> None:
     assert sent == ["/a/../b/./c%3A~?x=%3A+%2F"]
 
 
+@pytest.mark.parametrize("code", [ProblemCode.TIER_FAILED, ProblemCode.ON_TAPE])
+def test_a_segment_that_cannot_be_read_now_is_stored(gateway: StandInGateway, code: ProblemCode) -> None:
+    retried: list[str] = []
+    gateway.faults += [Answering(code)] * 2
+    assert run(gateway, "has_segment", "gwb0.json", "digest", on_retry=lambda reason, _: retried.append(reason))
+    assert not retried
+
+
+def test_whether_a_segment_is_stored_is_asked_again_when_the_gateway_could_not_say(gateway: StandInGateway) -> None:
+    run(gateway, "stream", SEGMENT)
+    gateway.faults += [Answering(ProblemCode.UPSTREAM_UNREACHABLE)] * 2
+    assert run(gateway, "has_segment", "gwb0.json", "digest")
+    assert not run(gateway, "has_segment", "b0.json", "digest")
+
+
 # ---- many segments in one request
 
 

@@ -15,7 +15,7 @@ from databuffer.storage.clock import steady_ns
 from databuffer.storage.dropped import read_dropped
 from databuffer.storage.store import Store
 from databuffer.tiers.ledger import pins, replicas
-from databuffer.tiers.ledger.locality import locality_of
+from databuffer.tiers.ledger.locality import is_whole, locality_of
 from databuffer.tiers.ledger.replicas import ReplicaRow
 from databuffer.tiers.moves.mover import Mover
 from databuffer.tiers.moves.replica_ledger import ReplicaLedger, as_replica
@@ -95,6 +95,13 @@ class TierOrders:
         """Return where some packs are; one that no tier was ever given is left out."""
         found = replicas.of_packs(connection, packs)
         return {pack: locality_of(rows, self._mover.tiers) for pack, rows in found.items()}
+
+    async def is_in_tiers_only(self, batch: str) -> bool:
+        """Return whether tiers have a batch, or a pack of files by its id, and the disk has not; no tier is asked."""
+        pack = record_of(batch)
+        rows = (await self._queries.read(lambda connection: replicas.of_packs(connection, [pack]))).get(pack, [])
+        whole = {row.tier for row in rows if is_whole(row)}
+        return bool(whole) and DISK not in whole
 
     async def _described(self, rows: Sequence[BatchRow]) -> list[BatchReplicas]:
         def look(connection: sa.Connection) -> list[BatchReplicas]:

@@ -24,9 +24,10 @@ from databuffer.tiers.upkeep import discards, file_seals
 from databuffer.tiers.upkeep.rebuild import rebuild
 from gwwire.decoding import InvalidRequest
 from gwwire.holdings import NewFile, Transaction, TransactionOrder
+from gwwire.manifest import MANIFEST, decode_manifest
 from gwwire.records import StepState
 from gwwire.tiering import DISK, BatchLocality, ReplicaState, Tiering
-from tests.support.archives import CountingTier, OpenBuffer
+from tests.support.archives import CountingTier, OpenBuffer, archive, until
 from tests.support.file_packs import ANYBODY, pack_states, put_files, read_file, read_from_tier, send_file, until_packed
 
 pytestmark = pytest.mark.anyio
@@ -46,6 +47,11 @@ def objects(settings: BufferSettings) -> Callable[[], list[bytes]]:
     """Return a function that returns the contents on the disk."""
     root = settings.DTVOLROOT / ".holdings" / "objects"
     return lambda: sorted(path.read_bytes() for path in root.glob("*/*"))
+
+
+def client_of(buffer: Buffer) -> httpx2.AsyncClient:
+    transport = httpx2.ASGITransport(create_app(buffer, max_body=1000))
+    return httpx2.AsyncClient(transport=transport, base_url="http://buffer")
 
 
 async def localities(buffer: Buffer, of: Transaction) -> set[BatchLocality | None]:
@@ -138,9 +144,7 @@ async def test_files_on_tape_only_are_recalled_by_the_first_reader(
     made = await put_files(buffer, FILES)
     await until_packed(buffer, made, {"tape": VERIFIED})
     assert await localities(buffer, made) == {BatchLocality.TAPE}
-    async with httpx2.AsyncClient(
-        transport=httpx2.ASGITransport(create_app(buffer, max_body=1000)), base_url="http://buffer"
-    ) as client:
+    async with client_of(buffer) as client:
         head = await client.head(f"/holdings/{made.holding}/files/data/a.h5")
     assert (head.status_code, head.headers["Content-Length"], head.headers["Accept-Ranges"]) == (200, "3000", "bytes")
     assert not await buffer.records.steps_named("recall"), "HEAD recalls nothing"
@@ -150,6 +154,27 @@ async def test_files_on_tape_only_are_recalled_by_the_first_reader(
     assert {path: await read_file(buffer, made, path) for path in FILES} == FILES
     assert await localities(buffer, made) == {BatchLocality.DISK_AND_TAPE}
     assert tier.written == [files_key(made.id)]
+
+
+async def test_head_of_what_only_a_tier_has_is_answered_while_the_tier_is_away(
+    opening: OpenBuffer, tier: CountingTier
+) -> None:
+    buffer = await opening(tier, holding_tiering=DROPPED)
+    made = await put_files(buffer, FILES)
+    await until_packed(buffer, made, {"object": VERIFIED})
+    batch, folder = await archive(buffer, DROPPED)
+    name = decode_manifest((folder / MANIFEST).read_bytes()).segments[0].name
+    await until(buffer, batch, {"object": VERIFIED})
+    tier.down = True
+    async with client_of(buffer) as client:
+        for path in (f"/segments/{name}", f"/holdings/{made.holding}/files/data/a.h5"):
+            head, got = await client.head(path), await client.get(path)
+            assert (head.status_code, got.json()["code"]) == (200, "tier-failed")
+            tier.down = False
+            got = await client.get(path)
+            tier.down = True
+            compared = "etag", "content-length", "content-type", "accept-ranges"
+            assert {each: head.headers[each] for each in compared} == {each: got.headers[each] for each in compared}
 
 
 async def test_with_the_disk_as_the_cache_of_the_tape_files_come_back_to_it(
