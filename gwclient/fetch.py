@@ -1,7 +1,7 @@
 """Fetch stored segments, in the order of their names."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from functools import partial
 
@@ -9,19 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gwclient.client import GlitchflowClient
-from gwclient.errors import GatewayError, GatewayUnavailable, OnTape, UnexpectedAnswer
+from gwclient.errors import GatewayError, GatewayUnavailable, UnexpectedAnswer
 from gwclient.outages import PackReads
+from gwclient.recalls import BatchRecalls
 from gwfiles.stretches import Placed, Stretch
 from gwwire.problems import ProblemError
 from gwwire.segment import Segment, decode_segment
 
 #: Segments requested at a time.
 _AHEAD = 8
-#: The interval at which a segment on tape is requested again.
-_LOOK_SECONDS = 2.0
-
-#: The function that is called before the wait for a segment on tape.
-WhenOnTape = Callable[[OnTape], object]
 
 
 class Unreadable(Exception):
@@ -35,13 +31,13 @@ class Unreadable(Exception):
 class SegmentFetcher:
     """Fetches segments of a datastore; see `PackReads` for what happens after failures.
 
-    For one on tape, `on_tape` is called, and its recall is waited for; without it, that is a failure.
+    With `recalls`, one on tape is waited for; without them, that is a failure.
     """
 
-    def __init__(self, client: GlitchflowClient, on_tape: WhenOnTape | None = None) -> None:
+    def __init__(self, client: GlitchflowClient, recalls: BatchRecalls | None = None) -> None:
         self._client = client
-        self._on_tape = on_tape
-        self._reads = PackReads(client, waits_for_tape=on_tape is not None)
+        self._recalls = recalls
+        self._reads = PackReads(client, waits_for_tape=recalls is not None)
 
     def given_up(self, batch: str) -> GatewayError | None:
         """Return why the segments of a batch are not requested any more, or None."""
@@ -49,14 +45,8 @@ class SegmentFetcher:
 
     async def segment(self, name: str, batch: str = "") -> bytes:
         """Return a segment, or raise the error."""
-        while True:
-            try:
-                return await self._reads.read(batch, partial(self._client.segment_once, name))
-            except OnTape as error:
-                if self._on_tape is None:
-                    raise
-                self._on_tape(error)
-                await asyncio.sleep(min(error.retry_after or _LOOK_SECONDS, _LOOK_SECONDS))
+        read = partial(self._reads.read, batch, partial(self._client.segment_once, name))
+        return await (self._recalls.read(name, batch, read) if self._recalls else read())
 
     async def bodies(
         self, segments: Sequence[tuple[str, str]]

@@ -250,6 +250,25 @@ class TieringPlan(Struct, frozen=True):
     rates: Annotated[dict[str, float], Meta(description="bytes per s of the copies made so far, by tier")]
 
 
+def on_tape_text(recall: Recall) -> str:
+    """Return in words that a batch, or a pack of files by its id, is on tape, and how far its recall is."""
+    what = recall.batch if "/" in recall.batch else f"batch {recall.batch}"
+    match recall.state:
+        case RecallState.FAILED:
+            state = f"its recall failed: {recall.reason}"
+        case RecallState.QUEUED | RecallState.RUNNING if recall.reason:
+            state = f"its recall waits: {recall.reason}"
+        case RecallState.QUEUED:
+            state = f"its recall is number {recall.position} of the queue"
+        case RecallState.RUNNING:
+            state = f"its recall is {recall.percent} % done"
+        case RecallState.NEARLINE:
+            state = "nobody has asked for its recall"
+        case RecallState.ONLINE:
+            state = "it can be read now"
+    return f"{what} is on tape; {state}"
+
+
 def disk_until(batch: BatchReplicas) -> float | None:
     """Return when the time of a batch on the disk ends by its policy, or None: never, or it is not on the disk."""
     keep = batch.tiering.keep_on_disk if batch.tiering else None

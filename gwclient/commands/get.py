@@ -3,7 +3,7 @@
 import math
 import sys
 from collections.abc import Callable, Container, Iterator, Sequence
-from contextlib import aclosing, contextmanager
+from contextlib import aclosing, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -19,7 +19,7 @@ from gwclient.commands.recall_progress import RecallProgress
 from gwclient.errors import GatewayError, Incomplete, NotAsExpected, OnTape, unwritable
 from gwclient.fetch import SegmentFetcher, Unreadable, decode_stored
 from gwclient.outages import concerns_pack, is_general
-from gwclient.recalls import recalled
+from gwclient.recalls import recalling
 from gwclient.strain import window_text
 from gwfiles.gwosc import EXTENSION, check_times, quality_of, write_quality, writing
 from gwfiles.layout import NotDescribable, file_name
@@ -75,18 +75,20 @@ def get(name: str | None, out: Path, kind: str, wait: bool, connection: Connecti
     start, stop = wanted.get("start", -math.inf), wanted.get("stop", math.inf)
 
     async def work(client: GlitchflowClient) -> _Failures:
-        fetcher = SegmentFetcher(client, RecallProgress().show if wait else None)
-        if name and kind == "ndjson":
-            return await _write_lines(fetcher, [(name, "")], out)
-        records = [await _record(fetcher, name)] if name else [each async for each in client.segments(**wanted)]
-        if not records:
-            raise NotAsExpected("the datastore has no such segment")
-        records = _without_spares(records)
-        stretches, _ = assemble(records, start, stop)
-        missing = not_stored(stretches, start, stop) if "channel" in wanted else []
-        if kind == "hdf5" and not (stretches or missing):
-            raise NotAsExpected(f"no sample is stored{window_text(start, stop)}")
-        async with recalled(client, records):
+        async with recalling(client, RecallProgress().show) if wait else nullcontext() as recalls:
+            fetcher = SegmentFetcher(client, recalls)
+            if name and kind == "ndjson":
+                return await _write_lines(fetcher, [(name, "")], out)
+            records = [await _record(fetcher, name)] if name else [each async for each in client.segments(**wanted)]
+            if not records:
+                raise NotAsExpected("the datastore has no such segment")
+            records = _without_spares(records)
+            stretches, _ = assemble(records, start, stop)
+            missing = not_stored(stretches, start, stop) if "channel" in wanted else []
+            if kind == "hdf5" and not (stretches or missing):
+                raise NotAsExpected(f"no sample is stored{window_text(start, stop)}")
+            if recalls:
+                await recalls.begin(records if kind == "ndjson" else _in_stretches(records, stretches))
             if kind == "ndjson":
                 return await _write_lines(fetcher, [(record.name, record.batch) for record in records], out, missing)
             return await _Files(fetcher, out, connection).write(records, start, stop, missing)
@@ -158,6 +160,12 @@ def _without_spares(records: Sequence[SegmentRecord]) -> list[SegmentRecord]:
     """Leave out segments on tape that are stored a second time where they can be read now."""
     there = {_strain(each) for each in records if each.locality is not BatchLocality.TAPE}
     return [each for each in records if each.locality is not BatchLocality.TAPE or _strain(each) not in there]
+
+
+def _in_stretches(records: Sequence[SegmentRecord], stretches: Sequence[Stretch]) -> list[SegmentRecord]:
+    """Return the records of the segments that are in stretches, in the order of these."""
+    by_name = {record.name: record for record in records}
+    return [by_name[each.record.name] for stretch in stretches for each in stretch.placed]
 
 
 def _strain(record: SegmentRecord) -> tuple[str | None, float, str]:

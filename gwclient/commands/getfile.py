@@ -216,7 +216,7 @@ class _FileFetcher:
             except OnTape as reason:
                 if self._progress is None:
                     raise
-                self._progress.show(reason)
+                self._progress.show(reason.state)
                 await asyncio.sleep(min(reason.retry_after or _POLL_SECONDS, _POLL_SECONDS))
 
 

@@ -4,7 +4,6 @@ import sys
 
 from tqdm import tqdm
 
-from gwclient.errors import OnTape
 from gwwire.names import printable
 
 
@@ -14,8 +13,8 @@ class RecallProgress:
     def __init__(self) -> None:
         self._printed: set[str] = set()
 
-    def show(self, error: OnTape) -> None:
-        """Print the state of a recall unless it was printed before."""
-        if error.state not in self._printed:
-            self._printed.add(error.state)
-            tqdm.write(f"waiting: {printable(error.state)}", file=sys.stderr)
+    def show(self, state: str) -> None:
+        """Print the state of a recall in words unless it was printed before."""
+        if state not in self._printed:
+            self._printed.add(state)
+            tqdm.write(f"waiting: {printable(state)}", file=sys.stderr)

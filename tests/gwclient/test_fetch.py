@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from gwclient import fetch
+from gwclient import recalls
 from gwclient.cli import main
 from gwclient.client import GlitchflowClient, Retry
 from gwclient.commands.recall_progress import RecallProgress
-from gwclient.errors import GatewayError, OnTape
+from gwclient.errors import GatewayError
 from gwclient.fetch import SegmentFetcher
 from gwwire.problems import ProblemCode
 from tests.support.gateway import Answering, StandInGateway
@@ -96,7 +96,7 @@ def test_a_service_that_is_away_is_one_line(
 def test_the_wait_for_a_recall_says_its_reason_once_and_ends_when_it_has_failed(
     gateway: StandInGateway, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(fetch, "_LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(recalls, "_LOOK_SECONDS", 0.01)
     gateway.faults.extend([Answering(ProblemCode.ON_TAPE)] * 3 + [Answering(ProblemCode.TIER_FAILED)] * 3)
     words = ["get", "gwb0.json", "--format", "ndjson", "--wait", "--srv", gateway.url]
     with pytest.raises(SystemExit) as stop:
@@ -110,5 +110,5 @@ def test_the_wait_for_a_recall_says_its_reason_once_and_ends_when_it_has_failed(
 def test_of_recalls_that_are_waited_for_together_each_state_is_printed_once(capsys: pytest.CaptureFixture[str]) -> None:
     progress = RecallProgress()
     for state in ("b1 is first", "b2 is second", "b1 is first", "b2 is second", "b2 is first"):
-        progress.show(OnTape("", status=503, code="on-tape", state=state, retry_after=1))
+        progress.show(state)
     assert capsys.readouterr().err == "waiting: b1 is first\nwaiting: b2 is second\nwaiting: b2 is first\n"

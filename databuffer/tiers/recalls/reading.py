@@ -23,11 +23,11 @@ from databuffer.tiers.ledger.replicas import ReplicaRow
 from databuffer.tiers.moves.mover import Mover
 from databuffer.tiers.moves.replica_ledger import ReplicaLedger
 from databuffer.tiers.packs.pack import PackDamaged, tier_range
-from databuffer.tiers.packs.packs import Packs, is_of_files, record_of
+from databuffer.tiers.packs.packs import Packs, record_of
 from databuffer.tiers.packs.source import PackSource
 from databuffer.tiers.recalls.recall import READERS, Recalls
 from databuffer.tiers.tier import TAPE, Locality, NotOnline, NotThere, Tier, TierError
-from gwwire.tiering import DISK, Recall, RecallState, ReplicaState
+from gwwire.tiering import DISK, Recall, RecallState, ReplicaState, on_tape_text
 
 #: Reads of one tier at the same time: a tier that does not answer takes no thread of the others.
 _THREADS = 8
@@ -224,21 +224,9 @@ def _compared(chunks: Iterable[bytes], sha256: str | None, name: str) -> Iterato
 
 def not_readable(recall: Recall) -> OnTape | TierFailed:
     """Return the error for bytes that a recall brings: TierFailed if it failed for good."""
-    what = recall.batch if is_of_files(recall.batch) else f"batch {recall.batch}"
-    match recall.state:
-        case RecallState.QUEUED | RecallState.RUNNING if recall.reason:
-            state = f"its recall waits: {recall.reason}"
-        case RecallState.QUEUED:
-            state = f"its recall is number {recall.position} of the queue"
-        case RecallState.RUNNING:
-            state = f"its recall is {recall.percent} % done"
-        case RecallState.FAILED:
-            return TierFailed(f"{what} is on tape; its recall failed: {recall.reason}")
-        case RecallState.NEARLINE:
-            state = "nobody has asked for its recall"
-        case RecallState.ONLINE:
-            state = "it can be read now"
-    return OnTape(f"{what} is on tape; {state}", retry_after=max(recall.seconds, 1))
+    text = on_tape_text(recall)
+    failed = recall.state is RecallState.FAILED
+    return TierFailed(text) if failed else OnTape(text, retry_after=max(recall.seconds, 1))
 
 
 def in_memory(content: bytes) -> BinaryIO:
