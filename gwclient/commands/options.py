@@ -4,6 +4,7 @@ import asyncio
 import math
 import os
 import re
+import signal
 import sys
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, fields, replace
@@ -201,13 +202,17 @@ class Connection:
         return replace(self, tries=FEW_TRIES) if self.tries == Retry.tries else self
 
     def call(self, question: Callable[[GlitchflowClient], Coroutine[Any, Any, T]]) -> T:
-        """Return the result of a coroutine that gets an open client."""
+        """Return the result of a coroutine that gets an open client; SIGTERM ends it as Ctrl-C does."""
 
         async def work() -> T:
+            _cancel_on_sigterm()
             async with self.client() as client:
                 return await question(client)
 
-        return asyncio.run(work())
+        try:
+            return asyncio.run(work())
+        except asyncio.CancelledError:
+            raise KeyboardInterrupt from None
 
     def print_answer(self, answer: Any, words: str) -> None:
         """Print an answer: as JSON for programs, as text for people; an empty list is no line."""
@@ -224,6 +229,12 @@ def confirmed(question: str) -> bool:
             raise
         click.echo("", err=True)
         return False
+
+
+def _cancel_on_sigterm() -> None:
+    """Cancel the present task at SIGTERM."""
+    if task := asyncio.current_task():
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
 
 
 def _show_retry(reason: str, delay: float) -> None:

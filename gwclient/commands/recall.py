@@ -11,7 +11,7 @@ from gwclient.commands.records import one_line
 from gwclient.commands.tiers import time_text
 from gwclient.errors import NOT_ACKNOWLEDGED, GatewayRefused
 from gwclient.recalls import wait_for_recalls
-from gwwire.tiering import Recall, RecallState
+from gwwire.tiering import ANYBODY, Recall, RecallState
 
 
 @click.command
@@ -19,10 +19,21 @@ from gwwire.tiering import Recall, RecallState
 @click.option("--wait", is_flag=True, help="Wait until all of them can be read, or cannot be recalled.")
 @click.option("--release", is_flag=True, help="Let the datastore evict them again, which it does later by itself.")
 @click.option(
+    "--asker", type=name, help="With --release: for whom it is kept, instead of you: a name that --release has shown."
+)
+@click.option(
     "--poll", type=seconds(0.05, 3600), default=2.0, show_default=True, help="With --wait: the time between two looks."
 )
 @with_connection
-def recall(batches: tuple[str, ...], wait: bool, release: bool, poll: float, connection: Connection) -> None:  # noqa: FBT001 (click calls it by name)
+def recall(  # noqa: PLR0913 (the options)
+    batches: tuple[str, ...],
+    *,
+    wait: bool,
+    release: bool,
+    asker: str | None,
+    poll: float,
+    connection: Connection,
+) -> None:
     """Bring batches back from tape, so that they can be read, or show how far that is.
 
     A batch that can be read already is kept readable. Batches that do not fit into the cache of the tape together are
@@ -32,12 +43,15 @@ def recall(batches: tuple[str, ...], wait: bool, release: bool, poll: float, con
     Examples:
       gwclient recall b1795224029597668971 --wait
       gwclient recall b1795224029597668971 --release
+      gwclient recall b1795224029597668971 --release --asker get-0123456789abcdef0123456789abcdef
     """  # noqa: D301 (\b is click's mark: keep the lines as they are)
     if wait and release:
         raise click.UsageError("--wait and --release exclude each other")
+    if asker and not release:
+        raise click.UsageError("--asker needs --release")
 
     if release:
-        released = connection.call(lambda client: _release(client, batches))
+        released = connection.call(lambda client: _release(client, batches, asker or ANYBODY))
         lines = [f"{recall_text(each)}; {end}" for each, end in released]
         connection.print_answer({"recalls": [each for each, _ in released]}, "\n".join(lines))
         return
@@ -54,11 +68,12 @@ def recall(batches: tuple[str, ...], wait: bool, release: bool, poll: float, con
         sys.exit(NOT_ACKNOWLEDGED)
 
 
-async def _release(client: GlitchflowClient, batches: Sequence[str]) -> list[tuple[Recall, str]]:
-    """Release some batches; return each with what that did."""
-    before = [await client.recall_state(batch) for batch in batches]
-    ends = ["released" if each.pinned is not None else "nothing to release: it was not kept for you" for each in before]
-    after = [await client.release(batch) for batch in batches]
+async def _release(client: GlitchflowClient, batches: Sequence[str], asker: str) -> list[tuple[Recall, str]]:
+    """Release some batches for an asker; return each with what that did."""
+    before = [await client.recall_state(batch, asker) for batch in batches]
+    nothing = f"nothing to release: it was not kept for {'you' if asker == ANYBODY else asker}"
+    ends = ["released" if each.pinned is not None else nothing for each in before]
+    after = [await client.release(batch, asker) for batch in batches]
     return [(each, end + _kept_text(each)) for each, end in zip(after, ends, strict=True)]
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -100,3 +101,37 @@ def test_batches_that_do_not_fit_into_the_cache_together_are_read_one_after_the_
     else:
         assert len((tmp_path / "out").read_text().splitlines()) == BATCHES * len(CHANNELS)
     assert {name for batch in batches for name in kept_for(gateway, batch)} <= {"readers"}
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_get_that_is_ended_releases_what_it_keeps_and_what_a_killed_one_keeps_can_be_released(
+    start: Start, tmp_path: Path, number: signal.Signals
+) -> None:
+    gateway, batches = start(ONE)
+    on_tape, cached = batches[0], batches[-1]
+    within(60, lambda: tiers_of(gateway, on_tape) == {"tape"} and tiers_of(gateway, cached) == {"object", "tape"})
+    gateway.post(f"/batches/{cached}/recall?asker=alice")
+
+    def getters() -> set[str]:
+        return {name for name in kept_for(gateway, on_tape) if name.startswith("get-")}
+
+    with begin_get(gateway, tmp_path / "out", "--batch", on_tape) as getting:
+        try:
+            within(60, lambda: bool(getters()))
+            getting.send_signal(number)
+            _, words = getting.communicate(timeout=60)
+        finally:
+            getting.kill()
+    if number is signal.SIGKILL:
+        [asker] = getters()
+        assert f"; still kept for {asker} until 20" in release(gateway, on_tape)
+        assert release(gateway, on_tape, "--asker", asker).endswith("; released\n")
+    else:
+        assert (getting.returncode, words.splitlines()[-1]) == (130, "gwclient: interrupted")
+    assert not getters()
+
+
+def release(gateway: httpx2.Client, batch: str, *words: str) -> str:
+    command = [sys.executable, "-m", "gwclient", "recall", batch, "--release", *words]
+    environment = {**os.environ, "SRV": str(gateway.base_url)}
+    return subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True).stdout

@@ -14,6 +14,8 @@ from databuffer.storage.catalog.schema import PINS
 
 _C = PINS.c
 _REQUEST = re.compile(r"^(get|stage)-[0-9a-f]{32}.*", re.DOTALL)
+#: The askers of stage requests have paths of others in them, and are released by their own routes.
+_STAGE = re.compile(r"^(stage)-[0-9a-f]{32}.*", re.DOTALL)
 
 
 def put(connection: sa.Connection, pack: str, asker: str, until: int, now: int) -> None:
@@ -86,9 +88,9 @@ def until(connection: sa.Connection, pack: str, asker: str, now: int) -> int | N
 
 
 def others(connection: sa.Connection, pack: str, asker: str, now: int) -> dict[str, int]:
-    """Return until when a pack is kept for other askers, by their names without the ids of requests."""
+    """Return until when a pack is kept for other askers, by their names; all stage requests are `stage`."""
     query = sa.select(_C.asker, _C.until).where(_C.pack == pack, _C.asker != asker, _C.until > now).order_by(_C.until)
-    return {_name_of(each): end for each, end in connection.execute(query)}
+    return {_STAGE.sub(r"\1", each): end for each, end in connection.execute(query)}
 
 
 def is_pinned(connection: sa.Connection, pack: str, now: int) -> bool:
