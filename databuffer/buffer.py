@@ -179,7 +179,6 @@ class Buffer:
         await self.performer.close()
         await self.holdings.close()
         await self.bundles.close()
-        self.tier_reader.close()
         await self.ingest.close()
         self._commit.close()
         if self.state.agreement is not Agreement.UNREAD:

@@ -1,37 +1,17 @@
-"""Questions to a tier that may not answer, in a thread of their own."""
+"""Whether a tier answers: it is asked in a thread of its own."""
 
 import asyncio
 import time
-from collections.abc import Callable
-from concurrent.futures import Future
-from threading import Thread
-from typing import TypeVar
 
 from databuffer.storage.clock import utc_text
+from databuffer.tiers.moves.own_threads import in_own_thread
 from databuffer.tiers.tier import Capacity, Tier, TierError
-
-T = TypeVar("T")
 
 #: A tier that answered is asked again after this time.
 _FRESH_SECONDS = 30.0
 #: A request waits this long for a tier; what it answers later is used by the next one.
 _WAIT_SECONDS = 3.0
 _PROBE = "probe"
-
-
-def in_own_thread(name: str, work: Callable[[], T]) -> asyncio.Future[T]:
-    """Do some work in a new thread: a tier that hangs takes no thread of other requests, and no time of a stop."""
-    future: Future[T] = Future()
-    future.set_running_or_notify_cancel()  # so that a stop cancels only who waits for it
-
-    def run() -> None:
-        try:
-            future.set_result(work())
-        except Exception as error:  # noqa: BLE001 (it is raised where the future is awaited)
-            future.set_exception(error)
-
-    Thread(target=run, name=name, daemon=True).start()
-    return asyncio.wrap_future(future)
 
 
 class TierProbe:

@@ -9,7 +9,6 @@ import hashlib
 import os
 import sys
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache, partial
 from tempfile import TemporaryFile
 from typing import BinaryIO
@@ -21,6 +20,7 @@ from databuffer.tar import Member
 from databuffer.tiers.ledger import replicas
 from databuffer.tiers.ledger.replicas import ReplicaRow
 from databuffer.tiers.moves.mover import Mover
+from databuffer.tiers.moves.own_threads import OwnThreads
 from databuffer.tiers.moves.replica_ledger import ReplicaLedger
 from databuffer.tiers.packs.pack import PackDamaged, tier_range
 from databuffer.tiers.packs.packs import Packs, record_of
@@ -51,12 +51,7 @@ class TierReader:
         self._mover = mover
         self._recalls = recalls
         self._pack = lru_cache(_PACKS)(packs.get)
-        self._threads = {name: ThreadPoolExecutor(_THREADS, f"tier-read-{name}") for name in mover.tiers}
-
-    def close(self) -> None:
-        """Wait for no read any more."""
-        for threads in self._threads.values():
-            threads.shutdown(wait=False, cancel_futures=True)
+        self._threads = {name: OwnThreads(f"tier-read-{name}", _THREADS) for name in mover.tiers}
 
     async def open(self, segment: CataloguedSegment, recalls: bool = True) -> BinaryIO | None:  # noqa: FBT001, FBT002 (see `Queries.elsewhere`)
         """Return the bytes of a segment as a file, or None if no tier was ever given them.
@@ -177,7 +172,7 @@ class TierReader:
 class TierStream:
     """Bytes that are read from a tier while they are sent."""
 
-    def __init__(self, portions: Iterator[bytes], threads: ThreadPoolExecutor, text: str) -> None:
+    def __init__(self, portions: Iterator[bytes], threads: OwnThreads, text: str) -> None:
         self._portions = portions
         self._threads = threads
         self._text = text
@@ -202,7 +197,7 @@ class TierStream:
             yield portion
 
     async def _next(self) -> bytes:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, next, self._portions, b"")
+        return await self._threads.run(partial(next, self._portions, b""))
 
 
 def _is_offline(tier: Tier, row: ReplicaRow) -> bool:

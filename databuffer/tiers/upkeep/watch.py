@@ -17,7 +17,8 @@ from databuffer.storage.clock import steady_ns
 from databuffer.tiers.ledger import replicas
 from databuffer.tiers.ledger.replicas import ReplicaRow
 from databuffer.tiers.moves.access import TierAccess
-from databuffer.tiers.moves.probe import TierProbe, in_own_thread
+from databuffer.tiers.moves.own_threads import in_own_thread
+from databuffer.tiers.moves.probe import TierProbe
 from databuffer.tiers.moves.replica_ledger import ReplicaLedger
 from databuffer.tiers.packs.pack import PREFIXES, PackDamaged
 from databuffer.tiers.tier import Tier, TierError

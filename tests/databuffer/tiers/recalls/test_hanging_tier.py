@@ -86,6 +86,9 @@ async def test_the_only_tier_that_has_a_batch_is_named_and_readers_of_others_are
     stuck = [asyncio.create_task(buffer.queries.segment_file(name)) for _ in range(20)]
     await asyncio.sleep(0.1)
     (await buffer.queries.segment_file(other_name)).close()
+    reading_it = [thread for thread in threading.enumerate() if thread.name == "tier-read-object"]
+    assert len(reading_it) == 8
+    assert all(thread.daemon for thread in reading_it), "they would delay the end of the process"
     for task in stuck:
         with pytest.raises(TierFailed, match="tier object has not answered for 1 s"):
             await task
