@@ -189,6 +189,14 @@ def test_the_end_of_any_segment_is_finite(t0: float, samples: int, dt: float) ->
     assert -sys.float_info.max <= stop_of(t0, samples, dt) <= sys.float_info.max
 
 
+@pytest.mark.parametrize("rate", [3, 7, 60, 44100, 1000 / 3, 30000 / 1001, math.pi, 16384 / 3])
+@pytest.mark.parametrize("t0", [1.4e9, 1.4e9 + 1 / 3])
+def test_the_first_sample_at_the_rounded_time_of_a_sample_is_that_sample(t0: float, rate: float) -> None:
+    times = [(k, gps) for k in range(200) for gps in (t0 + k / rate, t0 + k * (1 / rate), stop_of(t0, k, 1 / rate))]
+    assert [first_sample(gps, t0, 1 / rate, 1000) for _, gps in times] == [k for k, _ in times]
+    assert first_sample(t0 + 1.1 / rate, t0, 1 / rate, 1000) == 2
+
+
 @given(t0=st.integers(0, 2 * 10**9), rate=rates, samples=st.integers(1, 10**6), gps=st.integers(-10, 10))
 def test_the_first_sample_at_a_gps_time_is_the_first_that_is_not_before_it(
     t0: int, rate: int, samples: int, gps: int
