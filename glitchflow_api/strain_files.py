@@ -98,12 +98,17 @@ class Dataset:
 
     def _next_sample(self, stored: Stored, gps: int) -> int:
         """Return the second in which the first sample at or after a second is."""
-        if self.period <= 1:
+        if self.period < 1:
             return gps
-        start, of = stored.t0.as_integer_ratio()  # in integers: fractions take ten times as long
+        # As `first_sample`, in integers: fractions take ten times as long.
+        begin, begin_of = _rounded_up_from(gps)
+        start, of = stored.t0.as_integer_ratio()
         step, per = self.period.as_integer_ratio()
-        index = max(-((start - gps * of) * per // (step * of)), 0)
-        return (start * per + index * step * of) // (of * per)
+        index = max(-((start * begin_of - begin * of) * per // (step * of * begin_of)), 0)
+        sample, sample_of = start * per + index * step * of, of * per
+        second = max(gps, sample // sample_of)
+        after, after_of = _rounded_up_from(second + 1)
+        return second + 1 if sample * after_of >= after * sample_of else second
 
     def latest(self) -> list[tuple[int, int]]:
         """Return the span of the last file, if there is one."""
@@ -133,6 +138,11 @@ def parse_name(name: str) -> NameParts | None:
     if not start < stop <= _boundary(start) + FILE_SECONDS:
         return None
     return NameParts(found["site"], found["type"], start, stop, found["extension"])
+
+
+def _rounded_up_from(gps: int) -> tuple[int, int]:
+    """Return the first time, as a fraction, that is the second `gps` up to rounding."""
+    return (gps - math.ulp(gps)).as_integer_ratio()
 
 
 def _boundary(gps: int) -> int:

@@ -131,15 +131,12 @@ def stop_of(t0: float, samples: int, dt: float | Fraction) -> float:
 def first_sample(gps: float, t0: float, dt: float | Fraction, count: int) -> int:
     """Return the index of the first of `count` samples, from `t0` on, that is at or after `gps`; else `count`.
 
-    A time that differs from that of a sample by no more than rounding is that of the sample.
+    A sample that is before `gps` by no more than what float64 resolves is at `gps`, rounded.
     """
     if math.isinf(gps):
         return count if gps > 0 else 0
-    period = sample_period(dt)
-    place = (Fraction(gps) - Fraction(t0)) / period
-    nearest = round(place)
-    is_rounding = abs(place - nearest) <= max(Fraction(TOLERANCE), Fraction(math.ulp(gps)) / period)
-    return min(max(nearest if is_rounding else math.ceil(place), 0), count)
+    place = (Fraction(gps - math.ulp(gps)) - Fraction(t0)) / sample_period(dt)
+    return min(max(math.ceil(place), 0), count)
 
 
 def distance(stop: Number, start: Number, dt: float = 0.0) -> Number:
