@@ -9,7 +9,7 @@ import math
 import re
 import time
 from bisect import bisect_right
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from http import HTTPStatus
 from pathlib import Path
@@ -46,6 +46,7 @@ class CursorState(msgspec.Struct):
     length: str
     datastore: str = ""  # the id of one of its batches; empty if unknown
     newest: tuple[str, str] | None = None  # name and SHA-256 of the newest segment of those acknowledged
+    began: float = 0.0  # when the last push began, in Unix s; a file that changed later was not sent as it is now
     salt: str = ""  # a part of the idempotency keys that differs from that of a discarded cursor
     acknowledged: Spans = {}
     settled: Spans = {}  # acknowledged in segments of another length, and not sent again
@@ -113,6 +114,14 @@ class Cursor:
         """Empty the cursor, and assign it to another datastore."""
         self.state = msgspec.structs.replace(self.state, datastore=datastore, newest=None, acknowledged={}, settled={})
         self._pending, self._newest = [], None
+
+    def forget(self, spans: Iterable[Span]) -> bool:
+        """Remove spans from what was acknowledged; return whether any of it was."""
+        before = self.state.acknowledged, self.state.settled
+        for span in spans:
+            self.state.acknowledged = _without(self.state.acknowledged, span)
+            self.state.settled = _without(self.state.settled, span)
+        return (self.state.acknowledged, self.state.settled) != before
 
     def note_stored(self, name: str, body: bytes) -> None:
         """Note the name of a segment; a datastore that is restored from before the newest lacks it."""
@@ -205,6 +214,18 @@ def _read(path: Path) -> CursorState | None:
     except (OSError, msgspec.DecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise CursorError(f"{path} cannot be read as a cursor ({reason}); --restart forgets it") from error
+
+
+def _without(spans: Spans, span: Span) -> Spans:
+    if span.channel not in spans:
+        return spans
+    parts = [
+        part
+        for start, stop in spans[span.channel]
+        for part in ((start, min(stop, span.start)), (max(start, span.stop), stop))
+        if part[0] < part[1]
+    ]
+    return {**spans, span.channel: parts}
 
 
 def _flat(spans: Spans) -> list[Span]:

@@ -24,7 +24,7 @@ from gwclient.commands.options import (
     with_connection,
     with_push_options,
 )
-from gwclient.commands.transfer import cursor_of, print_report, send, stop_on_signal
+from gwclient.commands.transfer import cursor_of, forget_changed, print_report, send, stop_on_signal
 from gwclient.cursor import CursorListener, check_datastore, source_digest, state_folder
 from gwclient.errors import NOT_ACKNOWLEDGED
 from gwclient.groups import Sendable
@@ -94,6 +94,7 @@ def replay(  # noqa: PLR0913, PLR0917 (one for each option)
         cursor_of(identity, options, connection) as cursor,
         closing(Spool(folder or spool_folder, spool_size)) as spool,
     ):
+        forget_changed(source, cursor)
         waiting = join_spans(spool.spans)
 
         def pieces() -> Iterator[Sendable]:

@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
@@ -43,6 +44,8 @@ def send_source(
     """Push the rest of a source, print the report, and exit with its exit code."""
     skipped: list[LeftOut] = []
     with cursor_of(source.identity, options, connection) as cursor:
+        if isinstance(source, FileSource):
+            forget_changed(source, cursor)
 
         def pieces() -> Iterator[Sendable]:
             settled = cursor.state.settled
@@ -142,6 +145,16 @@ def cursor_of(identity: str, options: PushOptions, connection: Connection) -> It
             cursor = Cursor.open(Path(stack.enter_context(TemporaryDirectory())), identity, **fixed)
         stack.callback(cursor.close)
         yield cursor
+
+
+def forget_changed(source: FileSource, cursor: Cursor) -> None:
+    """Remove the files that changed since the last push from a cursor, and name them."""
+    changed = source.changed_since(cursor.state.began) if cursor.state.began else []
+    sent = {path: None for path, span in changed if cursor.forget([span])}
+    if sent:
+        more = f" and {len(sent) - 1} more" if len(sent) > 1 else ""
+        click.echo(f"{next(iter(sent))}{more} changed since the last push; all of it is sent", err=True)
+    cursor.state.began = time.time()
 
 
 def stop_on_signal(say: Callable[[str], None]) -> asyncio.Event:

@@ -22,7 +22,7 @@ from gwclient.sources.frames import read_frames
 from gwclient.sources.hdf5 import read_hdf5
 from gwclient.sources.probe import PROBE
 from gwclient.sources.recording import CHANGED, NothingWanted, Recording, extension
-from gwclient.strain import Exclusion, Quality, Run, stretches, window_text
+from gwclient.strain import Exclusion, Quality, Run, recorded_name, stretches, window_text
 from gwfiles.stretches import LeftOut, Span
 from gwwire.names import printable
 from gwwire.spans import distance, first_sample, gaps, join_pairs, sampling
@@ -75,6 +75,14 @@ class _File:
 
     path: Path
     stat: tuple[int, int, int]
+
+    @cached_property
+    def changed(self) -> float:
+        """The Unix time at which the file, or something that is known about it, was changed last."""
+        try:
+            return self.path.stat().st_ctime
+        except OSError as error:
+            raise InvalidSource(f"{self.path} cannot be read: {error.strerror}") from error
 
     @cached_property
     def sha256(self) -> str:
@@ -140,8 +148,18 @@ class FileSource:
 
     @property
     def identity(self) -> str:
-        """The files."""
-        return self.name or "files " + ", ".join(sorted({realpath(path) for path in self.paths}))
+        """The files, and the sampling that was given for them."""
+        files = "files " + ", ".join(sorted({realpath(path) for path in self.paths}))
+        grid = {"rate": self.grid.rate, "t0": self.grid.t0}
+        return self.name or files + "".join(f", {name} {value!r}" for name, value in grid.items() if value is not None)
+
+    def changed_since(self, when: float) -> list[tuple[Path, Span]]:
+        """Return the files that were written, or replaced, after a Unix time, each with what a cursor records of it."""
+        return [
+            (file.path, Span(recorded_name(each.channel, each.dt), each.t0, each.gps(each.count)))
+            for file, each in self._recordings
+            if file.changed > when
+        ]
 
     @cached_property
     def left_out(self) -> list[LeftOut]:

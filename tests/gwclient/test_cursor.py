@@ -109,6 +109,15 @@ def test_what_another_datastore_acknowledged_is_forgotten(open_cursor: OpenCurso
     assert second.empty
 
 
+def test_spans_can_be_forgotten(open_cursor: OpenCursor) -> None:
+    cursor = open_cursor()
+    cursor.acknowledge(Span("L1:A", 100.0, 110.0))
+    cursor.save()
+    assert not cursor.forget([Span("L1:A", 110.0, 120.0), Span("H1:A", 100.0, 110.0)])
+    assert cursor.forget([Span("L1:A", 102.0, 104.0), Span("L1:A", 109.0, 200.0)])
+    assert cursor.state.acknowledged == {"L1:A": [(100.0, 102.0), (104.0, 109.0)]}
+
+
 def test_the_newest_segment_is_kept_in_whatever_order_the_answers_come(open_cursor: OpenCursor) -> None:
     cursor = open_cursor()
     for number in (9, 11, 10):

@@ -77,6 +77,48 @@ def test_files_whose_paths_are_not_utf_8_are_sent_once_with_the_others(
     assert len(received(gateway, "H1")[1]) == 48
 
 
+@pytest.mark.parametrize("kind", ["npy", "csv", "ndjson", "json"])
+@pytest.mark.parametrize("command", ["push", "replay"])
+def test_a_file_that_was_written_anew_is_sent_and_the_others_are_not(
+    gateway: StandInGateway, gwclient: Any, tmp_path: Path, command: str, kind: str
+) -> None:
+    path, other = tmp_path / f"a.{kind}", tmp_path / "other.json"
+    if command == "replay" and kind == "npy":
+        pytest.skip("replay sends no arrays")
+
+    def write(value: float) -> None:
+        times = [1400000000 + k / 16 for k in range(64)]
+        segment = {"h": [value] * 64, "t": [times[0], 1 / 16], "meta": {"channel": "H1:X"}}
+        if kind == "npy":
+            np.save(path, np.full(64, value))
+        else:
+            text = "".join(f"{t!r},{value}\n" for t in times) if kind == "csv" else json.dumps(segment)
+            path.write_text(text)
+
+    write(1.0)
+    other.write_text(json.dumps({"h": [5.0] * 16, "t": [1400000100, 1 / 16], "meta": {"channel": "H1:X"}}))
+    named = {"npy": ("--rate", "16", "--t0", "1400000000", "--channel", "H1:X"), "csv": ("--channel", "H1:X")}
+    pace = ("--rate", "1000") if command == "replay" else ()
+    words = (command, str(path), *([str(other)] if kind in {"json", "ndjson"} else []), *named.get(kind, ()), *pace)
+    first = gwclient(*words, "--json").json["acknowledged"]
+    assert gwclient(*words, "--json").json["acknowledged"] == 0
+    write(2.0)
+    again = gwclient(*words, "--json")
+    assert (again.code, again.json["acknowledged"]) == (0, first - (kind in {"json", "ndjson"}))
+    assert again.err == f"{path} changed since the last push; all of it is sent\n"
+    assert gwclient(*words, "--json").json["acknowledged"] == 0
+    assert {segment.h[0] for segment in gateway.segments} >= {1.0, 2.0}
+
+
+def test_an_array_with_another_start_is_another_source(gateway: StandInGateway, gwclient: Any, tmp_path: Path) -> None:
+    path = tmp_path / "a.npy"
+    np.save(path, np.arange(64.0))
+    for start in ("1400000000", "1400000001"):
+        done = gwclient("push", str(path), "--rate", "16", "--t0", start, "--channel", "H1:X", "--json")
+        assert done.json["acknowledged"] == 4
+    assert len(gateway.segments) == 8
+
+
 def test_what_of_an_array_was_not_sent_when_it_changed_is_named(
     gateway: StandInGateway, gwclient: Any, tmp_path: Path
 ) -> None:
