@@ -154,11 +154,14 @@ class FileSource:
         return self.name or files + "".join(f", {name} {value!r}" for name, value in grid.items() if value is not None)
 
     def changed_since(self, when: float) -> list[tuple[Path, Span]]:
-        """Return the files that were written, or replaced, after a Unix time, each with what a cursor records of it."""
+        """Return the files that were written, or replaced, after a Unix time, each with what a cursor records of it.
+
+        Downloads are not among them: those of other bytes have another name.
+        """
         return [
             (file.path, Span(recorded_name(each.channel, each.dt), each.t0, each.gps(each.count)))
             for file, each in self._recordings
-            if file.changed > when
+            if not self.name and file.changed > when
         ]
 
     @cached_property

@@ -1,4 +1,4 @@
-"""Whether a tier answers: it is asked in a thread of its own."""
+"""Questions to a tier that may not answer."""
 
 import asyncio
 import time
