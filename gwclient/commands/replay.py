@@ -100,7 +100,7 @@ def replay(  # noqa: PLR0913, PLR0917 (one for each option)
         def pieces() -> Iterator[Sendable]:
             settled = cursor.state.settled
             missing = (
-                without(run, settled.get(run.channel, []) + waiting.get(run.channel, []), before)
+                without(run, settled.get(run.recorded_as, []) + waiting.get(run.channel, []), before)
                 for run in source.runs()
             )
             for piece in in_time_order(missing, options.length, skipped.append):

@@ -110,6 +110,18 @@ def test_a_file_that_was_written_anew_is_sent_and_the_others_are_not(
     assert {segment.h[0] for segment in gateway.segments} >= {1.0, 2.0}
 
 
+@pytest.mark.parametrize("command", ["push", "replay"])
+def test_what_was_sent_in_segments_of_another_length_is_not_sent_again(
+    gateway: StandInGateway, gwclient: Any, tmp_path: Path, command: str
+) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("".join(f"{1400000000 + k / 16!r},{k}\n" for k in range(64)))
+    words = (command, str(path), "--channel", "H1:X", *(("--rate", "1000") if command == "replay" else ()), "--json")
+    assert gwclient(*words).json["acknowledged"] == 4
+    assert gwclient(*words, "--segment-seconds", "2").json["acknowledged"] == 0
+    assert len(gateway.segments) == 4
+
+
 def test_an_array_with_another_start_is_another_source(gateway: StandInGateway, gwclient: Any, tmp_path: Path) -> None:
     path = tmp_path / "a.npy"
     np.save(path, np.arange(64.0))
