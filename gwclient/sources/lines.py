@@ -2,6 +2,7 @@
 
 import os
 import select
+import time
 from collections.abc import Iterator
 
 import numpy as np
@@ -15,12 +16,17 @@ from gwwire.segment import validate_segment
 _CHUNK = 2**18
 #: Bytes in a line.
 MAX_LINE = 64_000_000
+#: Bytes after which a line is taken for one without an end, such as a binary stream.
+_ENDLESS = 256_000_000
+#: s after which lines without a segment are interrupted by None.
+_TURN_S = 0.1
 
 
 def read_lines(descriptor: int) -> Iterator[bytes | None]:
     """Yield the lines of a file descriptor without their ends, and None while there is none; never block.
 
-    A line of more than MAX_LINE bytes is cut off, some bytes after them.
+    A line of more than MAX_LINE bytes is cut off, some bytes after them. Raise InvalidSource if the descriptor cannot
+    be read, or a line does not end.
     """
     parts: list[bytes] = []  # of a line without an end so far; it may come in very many chunks
     size = 0
@@ -41,7 +47,9 @@ def read_lines(descriptor: int) -> Iterator[bytes | None]:
             yield line
         if size <= MAX_LINE:
             parts.append(rest)
-            size += len(rest)
+        size += len(rest)
+        if size > _ENDLESS:
+            raise InvalidSource(f"standard input cannot be read: a line does not end within {_ENDLESS // 10**6} MB")
         if not chunk:
             yield b"".join(parts)
             return
@@ -50,12 +58,16 @@ def read_lines(descriptor: int) -> Iterator[bytes | None]:
 def pieces_of_lines(lines: Iterator[bytes | None], length: Length, unread: list[str]) -> Iterator[Piece | None]:
     """Yield the segments in the lines, cut to `length`; raise InvalidSource if no line is a segment.
 
-    Other lines are left out; `unread` gets their numbers and reasons.
+    Other lines are left out; `unread` gets their numbers and reasons. None comes where `lines` has it, and now and then
+    while no line is a segment.
     """
     number = segments = 0
+    turn = time.monotonic()
     for line in lines:
-        if line is None:
+        if line is None or time.monotonic() - turn > _TURN_S:
             yield None
+            turn = time.monotonic()
+        if line is None:
             continue
         number += 1
         if not line.strip():
@@ -67,6 +79,7 @@ def pieces_of_lines(lines: Iterator[bytes | None], length: Length, unread: list[
             unread.append(f"line {number} of standard input is not a segment: {error}")
             continue
         yield from cut(run, length)
+        turn = time.monotonic()
     if segments and len(unread) == segments:
         raise InvalidSource(unread[0] + (f"; and {segments - 1} more" if segments > 1 else ""))
 

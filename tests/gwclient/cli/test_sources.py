@@ -371,6 +371,40 @@ def test_standard_input_that_cannot_be_read_is_one_line_and_exit_code_2(
     assert not gateway.bodies
 
 
+@pytest.mark.parametrize("source", ["/dev/zero", "/dev/full"])
+def test_a_line_without_end_ends_the_push_and_what_was_before_it_is_stored(
+    gateway: StandInGateway, source: str
+) -> None:
+    line = '{"h":[1e-21],"t":[100.0,0.25]}'
+    script = f"(echo '{line}'; exec cat {source}) | exec {sys.executable} -m gwclient push --stdin"
+    done = subprocess.run(["/bin/sh", "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+    assert "standard input cannot be read: a line does not end within 256 MB; 1 of 1 segment " in done.stderr
+    assert [body.decode() for body in gateway.bodies] == [line]
+
+
+def test_a_signal_ends_the_reading_of_lines_without_a_segment(gateway: StandInGateway) -> None:
+    segment = '{"h":[1e-21],"t":[100.0,0.25]}'
+    writer = f"echo '{segment}'; exec yes"
+    with (
+        subprocess.Popen(["/bin/sh", "-c", writer], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as writing,
+        subprocess.Popen(
+            [sys.executable, "-m", "gwclient", "push", "--stdin"], stdin=writing.stdout, stdout=subprocess.PIPE
+        ) as process,
+    ):
+        try:
+            deadline = time.monotonic() + 60
+            while not gateway.bodies:
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+            process.send_signal(signal.SIGTERM)
+            out, _ = process.communicate(timeout=60)
+        finally:
+            process.kill()
+            writing.kill()
+    assert out.startswith(b"1 segment (")
+
+
 def test_the_same_line_twice_is_stored_once(gateway: StandInGateway) -> None:
     line = '{"h":[1e-21],"t":[100.0,0.25]}\n'
     done = push_lines(line * 20)
