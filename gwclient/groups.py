@@ -5,6 +5,8 @@ files and detectors, sends the segment under the same key, and the gateway store
 """
 
 import hashlib
+import math
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
@@ -17,6 +19,8 @@ from gwfiles.stretches import Span
 MOST_IN_GROUP = 8
 #: A group ends with the segment that reaches this many bytes.
 _FULL = 4_000_000
+#: The line for a live source that had more when the push ended.
+_CUT = "what came when the push had ended"
 
 
 class Sendable(Protocol):
@@ -52,6 +56,7 @@ class Unread:
 
     def __init__(self) -> None:
         self._spans: dict[tuple[str, str], tuple[float, float]] = {}
+        self.is_cut = False  # whether the end of the source was not read
 
     def note(self, span: Span, error: InvalidSource) -> None:
         """Add the span of a piece, and why."""
@@ -62,7 +67,8 @@ class Unread:
     @property
     def lines(self) -> list[str]:
         """A line for each reason and channel."""
-        return [f"{why} ({channel}{window_text(*ends)})" for (why, channel), ends in self._spans.items()]
+        lines = [f"{why} ({channel}{window_text(*ends)})" for (why, channel), ends in self._spans.items()]
+        return [*lines, _CUT] if self.is_cut else lines
 
 
 class Grouper:
@@ -105,11 +111,18 @@ class Grouper:
         """Make groups smaller after one was too large for a request."""
         self._most_bytes = min(self._most_bytes, sum(len(parcel.body) for parcel in refused) // 2)
 
-    def rest(self) -> Iterator[Sendable]:
-        """Return the pieces that were not taken, of a live source those that it has now; raise as `take`."""
+    def rest(self, within: float = math.inf) -> Iterator[Sendable]:
+        """Yield the pieces that were not taken, of a live source those that it has now; raise as `take`.
+
+        After so many s it ends, and `unread` names the rest.
+        """
+        deadline = time.monotonic() + within
         while (piece := self._next()) is not None:
             if not self._is_done(piece.recorded):
                 yield piece
+            if time.monotonic() > deadline:
+                self.unread.is_cut = True
+                return
         self._raise_failure()
 
     def _next(self) -> Sendable | None:

@@ -1,6 +1,7 @@
 """Push: send pieces of strain to the gateway, many at a time, and report what was acknowledged."""
 
 import asyncio
+import math
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -17,6 +18,8 @@ from gwwire.public import DatastoreState, StreamAnswer
 
 #: s between two reads of a live source that has nothing.
 _PAUSE_S = 0.02
+#: s to read what a live source has when the push has ended.
+_REST_S = 1.0
 #: Segments after which a report joins its spans.
 _JOIN_AFTER = 100_000
 #: Statuses that concern one segment; others may still be accepted.
@@ -134,6 +137,7 @@ async def push(  # noqa: PLR0913 (each has a good default)
     stop: asyncio.Event | None = None,
     is_done: Callable[[Span], bool] = lambda _: False,
     salt: str = "",
+    live: bool = False,
 ) -> Report:
     """Send pieces until all are acknowledged, or the push has to end.
 
@@ -152,13 +156,15 @@ async def push(  # noqa: PLR0913 (each has a good default)
         stop: set it to end the push.
         is_done: whether a span was acknowledged before; it is not sent again.
         salt: another salt stores the same strain again.
+        live: whether `pieces` may have no end; they are then pulled for 1 s at most after sending ended.
 
     Returns:
         The report. It contains errors, which are not raised: they must not hide what was acknowledged.
 
     """
     grouper = Grouper(pieces, is_done=is_done, salt=salt)
-    sending = _Push(client, grouper, wait, poll, listener or Listener(), stop or asyncio.Event())
+    rest = _REST_S if live else math.inf
+    sending = _Push(client, grouper, wait, poll, listener or Listener(), stop or asyncio.Event(), rest)
     return await sending.run(concurrency, grace)
 
 
@@ -170,6 +176,7 @@ class _Push:
     poll: float
     listener: Listener
     stop: asyncio.Event
+    rest: float  # s in which what was not sent is read when sending has ended
     report: Report = field(default_factory=Report)
     on_their_way: set[Parcel] = field(default_factory=set)
     thaw: asyncio.Task[None] | None = None
@@ -292,7 +299,7 @@ class _Push:
         self.report.before = self.grouper.done_before
         self.report.unsent = sorted(parcel.piece.span for parcel in self.on_their_way)
         try:
-            self.report.unsent.extend(piece.span for piece in self.grouper.rest())
+            self.report.unsent.extend(piece.span for piece in self.grouper.rest(self.rest))
         except GwclientError as error:
             self._end(Ending.FAILED, error)
         if self.report.refusals and self.report.ending is Ending.COMPLETE:

@@ -95,7 +95,7 @@ def send_live(
     async def work(client: GlitchflowClient, progress: Progress) -> Report:
         report = await push(
             client, pieces, concurrency=options.concurrency, wait=options.wait, poll=options.poll,
-            listener=progress, stop=stop_on_signal(progress.say),
+            listener=progress, stop=stop_on_signal(progress.say), live=True,
         )  # fmt: skip
         await note_archived(client, report)
         return report

@@ -1,6 +1,7 @@
 import asyncio
 import random
 from collections.abc import Iterable, Iterator
+from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -370,3 +371,11 @@ def test_the_report_of_an_endless_push_stays_small(monkeypatch: pytest.MonkeyPat
     assert len(report.acknowledged) < 10
     assert join_spans(report.acknowledged) == {"H1:A": [(0, 1000)]}
     assert (report.segments, report.bytes) == (1000, 5000)
+
+
+def test_what_a_live_source_has_when_the_push_has_ended_is_not_read_to_its_end(one_by_one: StandInGateway) -> None:
+    one_by_one.holder = "ada"
+    report = send(one_by_one, cycle(cut(some_run(1), 1.0)), live=True)
+    assert (report.ending, report.segments) == (Ending.FROZEN, 0)
+    assert report.unsent
+    assert report.unread == ["what came when the push had ended"]

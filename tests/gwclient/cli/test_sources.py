@@ -9,6 +9,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -383,26 +385,51 @@ def test_a_line_without_end_ends_the_push_and_what_was_before_it_is_stored(
     assert [body.decode() for body in gateway.bodies] == [line]
 
 
-def test_a_signal_ends_the_reading_of_lines_without_a_segment(gateway: StandInGateway) -> None:
-    segment = '{"h":[1e-21],"t":[100.0,0.25]}'
-    writer = f"echo '{segment}'; exec yes"
+@contextmanager
+def pushing_output_of(script: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Run `gwclient push --stdin` on the output of a shell script, and kill both at the end."""
     with (
-        subprocess.Popen(["/bin/sh", "-c", writer], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as writing,
+        subprocess.Popen(["/bin/sh", "-c", script], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as writing,
         subprocess.Popen(
-            [sys.executable, "-m", "gwclient", "push", "--stdin"], stdin=writing.stdout, stdout=subprocess.PIPE
+            [sys.executable, "-m", "gwclient", "push", "--stdin"],
+            stdin=writing.stdout, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         ) as process,
-    ):
+    ):  # fmt: skip
         try:
-            deadline = time.monotonic() + 60
-            while not gateway.bodies:
-                assert time.monotonic() < deadline
-                time.sleep(0.01)
-            process.send_signal(signal.SIGTERM)
-            out, _ = process.communicate(timeout=60)
+            yield process
         finally:
             process.kill()
             writing.kill()
+
+
+def wait_for_a_segment(gateway: StandInGateway) -> None:
+    deadline = time.monotonic() + 60
+    while not gateway.bodies:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_a_signal_ends_the_reading_of_lines_without_a_segment(gateway: StandInGateway) -> None:
+    with pushing_output_of("""echo '{"h":[1e-21],"t":[100.0,0.25]}'; exec yes""") as process:
+        wait_for_a_segment(gateway)
+        process.send_signal(signal.SIGTERM)
+        out, _ = process.communicate(timeout=60)
     assert out.startswith(b"1 segment (")
+
+
+@pytest.mark.parametrize("cause", ["signal", "freeze"])
+def test_a_push_that_ends_reports_though_segments_come_without_end(gateway: StandInGateway, cause: str) -> None:
+    gateway.knows_keys = False
+    gateway.freeze_at = 6 if cause == "freeze" else None
+    with pushing_output_of("""exec yes '{"h":[1e-21],"t":[100.0,0.25]}'""") as process:
+        wait_for_a_segment(gateway)
+        if cause == "signal":
+            process.send_signal(signal.SIGTERM)
+        out, error = process.communicate(timeout=60)
+    code, reason = (130, b"interrupted; ") if cause == "signal" else (1, b"the datastore is frozen; ")
+    assert process.returncode == code, error
+    assert b" acknowledged" in out
+    assert b"gwclient: " + reason in error
 
 
 def test_the_same_line_twice_is_stored_once(gateway: StandInGateway) -> None:
@@ -419,10 +446,7 @@ def test_ctrl_c_ends_the_waiting_for_standard_input(gateway: StandInGateway) -> 
         assert process.stdin
         process.stdin.write(b'{"h":[1e-21],"t":[100.0,0.25]}\n')
         process.stdin.flush()
-        gateway_has_it = time.monotonic() + 60
-        while not gateway.bodies:
-            assert time.monotonic() < gateway_has_it
-            time.sleep(0.01)
+        wait_for_a_segment(gateway)
         process.send_signal(signal.SIGINT)
         out, _ = process.communicate(timeout=60)
     assert out.startswith(b"1 segment (")
