@@ -15,7 +15,7 @@ from gwclient.commands.get import get
 from gwclient.commands.getfile import getfile, getlist
 from gwclient.commands.holdings import delete, find, holdings, meta, stat, undo
 from gwclient.commands.listen import listen
-from gwclient.commands.options import Debugging, unquoted
+from gwclient.commands.options import Debugging, StrictCommand, unquoted
 from gwclient.commands.orders import clean, thaw, train
 from gwclient.commands.push import push_command
 from gwclient.commands.put import put, putlist, resume
@@ -103,7 +103,7 @@ def gwclient(context: click.Context) -> None:
         raise click.UsageError(message) from error
 
 
-@click.command
+@click.command(cls=StrictCommand)
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @click.pass_context
 def completion(context: click.Context, shell: str) -> None:

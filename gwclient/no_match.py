@@ -37,7 +37,7 @@ def _unknown_values(query: Query, name: str, facet: Facet | None) -> Iterator[st
         return
     known = [each.value for each in facet.values]
     for value in getattr(query, name):
-        if not any(_pattern(value).fullmatch(each) for each in known):
+        if not any(matches(value, each) for each in known):
             several = f"; several are written {' '.join(f'{name}={each}' for each in value.split(','))}"
             hint = several if "," in value else ""
             yield f"no segment has {name}={value}; stored: {_named(known)}{hint}"
@@ -47,8 +47,9 @@ def _named(values: Sequence[str]) -> str:
     return ", ".join(values[:_MOST_NAMED]) + (", …" if len(values) > _MOST_NAMED else "")
 
 
-def _pattern(value: str) -> re.Pattern[str]:
-    return re.compile(".*".join(map(re.escape, value.split("*"))), re.DOTALL)
+def matches(pattern: str, name: str) -> bool:
+    """Return whether a name is what a query selects by a pattern, in which `*` is any text."""
+    return re.fullmatch(".*".join(map(re.escape, pattern.split("*"))), name, re.DOTALL) is not None
 
 
 def _outside(query: Query, time: Facet | None) -> Iterator[str]:

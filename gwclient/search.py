@@ -1,6 +1,6 @@
 """The gateway's routes of queries as coroutines: segments, filters, and what of the time is covered."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from typing import Annotated
 from urllib.parse import urlencode
 
@@ -34,7 +34,7 @@ class SearchClient(GatewayConnection):
         self,
         *,
         batch: str | None = None,
-        channel: str | None = None,
+        channel: str | Sequence[str] | None = None,
         start: float | None = None,
         stop: float | None = None,
         query: Query | None = None,
@@ -47,7 +47,7 @@ class SearchClient(GatewayConnection):
 
         Args:
             batch: only this batch (id).
-            channel: only this channel, `DET:NAME`.
+            channel: only this channel, `DET:NAME`, or these.
             start: GPS seconds; only segments that end after it.
             stop: GPS seconds; only segments that begin before it.
             query: more fields and conditions, as docs/api.md describes them.

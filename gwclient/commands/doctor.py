@@ -16,7 +16,7 @@ import click
 
 from gwclient.amounts import bytes_text, count_text
 from gwclient.client import GlitchflowClient
-from gwclient.commands.options import Connection, with_connection
+from gwclient.commands.options import Connection, StrictCommand, with_connection
 from gwclient.commands.records import one_line
 from gwclient.connection import read_success
 from gwclient.cursor import state_folder
@@ -53,7 +53,7 @@ class Finding(NamedTuple):
     words: str
 
 
-@click.command
+@click.command(cls=StrictCommand)
 @with_connection
 def doctor(connection: Connection) -> None:
     """Find out why something does not work.

@@ -14,10 +14,11 @@ from tqdm import tqdm
 from gwclient.account import left_out_lines
 from gwclient.amounts import count_text
 from gwclient.client import GlitchflowClient
-from gwclient.commands.options import Connection, GivenPath, check_span, gps, name, with_connection
+from gwclient.commands.options import Connection, GivenPath, StrictCommand, check_span, gps, name, with_connection
 from gwclient.commands.recall_progress import RecallProgress
 from gwclient.errors import GatewayError, Incomplete, NotAsExpected, OnTape, unwritable
 from gwclient.fetch import SegmentFetcher, Unreadable, decode_stored
+from gwclient.no_match import matches
 from gwclient.outages import concerns_pack, is_general
 from gwclient.recalls import recalling
 from gwclient.strain import window_text
@@ -35,10 +36,13 @@ _NOT_STORED = "not stored"
 _STDOUT = frozenset({".", "-"})
 
 
-@click.command
+@click.command(cls=StrictCommand)
 @click.argument("name", required=False)
 @click.option("--batch", type=name, help="Strain of this batch.")
-@click.option("--channel", type=name, help="Strain of this channel, such as L1:GWOSC-4KHZ_R1_STRAIN.")
+@click.option(
+    "--channel", type=name, multiple=True,
+    help="Strain of this channel, such as L1:GWOSC-4KHZ_R1_STRAIN; may be repeated.",
+)  # fmt: skip
 @click.option("--start", type=gps, help="GPS seconds of the first sample, or UTC, as 2015-09-14T09:50:45Z.")
 @click.option("--stop", type=gps, help="GPS seconds, or UTC, of the end, which is not included.")
 @click.option(
@@ -65,8 +69,10 @@ def get(name: str | None, out: Path, kind: str, wait: bool, connection: Connecti
       gwclient get gwb1795224029597668971.json --format ndjson
       gwclient get --batch b1795224029597668971 --out batch/
       gwclient get --channel L1:GWOSC-4KHZ_R1_STRAIN --start 1126259458 --stop 1126259466
+      gwclient get --channel H1:SIM-STRAIN --channel L1:SIM-STRAIN --out strain/
     """  # noqa: D301 (\b is click's mark: keep the lines as they are)
-    wanted = {option: value for option, value in chosen.items() if value is not None}
+    channels = chosen["channel"] = tuple(dict.fromkeys(chosen["channel"]))
+    wanted = {option: value for option, value in chosen.items() if value not in {None, ()}}
     if name and wanted:
         raise click.UsageError("a NAME selects one segment; leave out --batch, --channel, --start and --stop")
     if not (name or wanted):
@@ -84,9 +90,12 @@ def get(name: str | None, out: Path, kind: str, wait: bool, connection: Connecti
                 raise NotAsExpected("the datastore has no such segment")
             records = _without_spares(records)
             stretches, _ = assemble(records, start, stop)
-            missing = not_stored(stretches, start, stop) if "channel" in wanted else []
-            if kind == "hdf5" and not (stretches or missing):
+            if kind == "hdf5" and not stretches:
                 raise NotAsExpected(f"no sample is stored{window_text(start, stop)}")
+            missing = not_stored(stretches, start, stop) if "channel" in wanted else []
+            there = {each.channel or "" for each in (stretches if kind == "hdf5" else records)}
+            absent = [each for each in channels if not any(matches(each, channel) for channel in there)]
+            missing += [Span(channel, start, stop) for channel in absent]
             if recalls:
                 await recalls.begin(records if kind == "ndjson" else _in_stretches(records, stretches))
             if kind == "ndjson":
@@ -304,7 +313,8 @@ def _not_stored_text(span: Span) -> str:
 
 
 def _span_text(span: Span) -> str:
-    return f"{printable(span.channel) or 'no channel'} [{span.start!r}, {span.stop!r})"
+    name = printable(span.channel) or "no channel"
+    return f"{name} [{span.start!r}, {span.stop!r})" if window_text(span.start, span.stop) else name
 
 
 def _reason(lost: Unreadable) -> str:

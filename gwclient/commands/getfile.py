@@ -11,7 +11,7 @@ from msgspec import Struct
 from gwclient.client import GlitchflowClient
 from gwclient.commands.file_lists import each_of, progress_bar, raise_for, with_concurrency, with_filelist
 from gwclient.commands.holding_options import find_holdings, with_holding
-from gwclient.commands.options import PATH_TEXT, Command, Connection, GivenPath, with_connection
+from gwclient.commands.options import PATH_TEXT, Command, Connection, GivenPath, StrictCommand, with_connection
 from gwclient.commands.recall_progress import RecallProgress
 from gwclient.errors import (
     GatewayUnavailable,
@@ -60,7 +60,7 @@ def _with_target(command: Command) -> Command:
     return command
 
 
-@click.command
+@click.command(cls=StrictCommand)
 @click.argument("files", nargs=-1, required=True, type=PATH_TEXT)
 @with_holding
 @_with_target
@@ -81,7 +81,7 @@ def getfile(files: tuple[str, ...], connection: Connection, **options: Any) -> N
     _get(files, connection, **options)
 
 
-@click.command
+@click.command(cls=StrictCommand)
 @with_filelist
 @with_holding
 @_with_target

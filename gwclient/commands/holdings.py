@@ -9,7 +9,7 @@ import click
 from gwclient.amounts import bytes_text, count_text
 from gwclient.client import GlitchflowClient
 from gwclient.commands.holding_options import find_holdings, tag_text, tags, with_holding, with_order, with_owner
-from gwclient.commands.options import PATH_TEXT, Connection, confirmed, with_connection
+from gwclient.commands.options import PATH_TEXT, Connection, StrictCommand, confirmed, with_connection
 from gwclient.commands.queries import locality_text
 from gwclient.errors import NotAsExpected, listed
 from gwclient.trees import absolute
@@ -30,7 +30,7 @@ from gwwire.names import printable
 _LETTERS = {PathType.FILE: "-", PathType.DIRECTORY: "d", PathType.LINK: "l"}
 
 
-@click.command
+@click.command(cls=StrictCommand)
 @with_holding
 @with_owner
 @click.option("-x", "--regex", is_flag=True, help="The label is a regular expression, found in labels.")
@@ -59,7 +59,7 @@ def holdings(  # noqa: PLR0913, PLR0917 (one for each option)
     connection.print_answer({"holdings": found}, "\n".join(map(_holding_text, found)))
 
 
-@click.command
+@click.command(cls=StrictCommand)
 @with_holding
 @with_owner
 @click.option("-p", "--path", type=PATH_TEXT, help="Only this path; below it, if it ends with a slash.")
@@ -99,7 +99,7 @@ def find(  # noqa: PLR0913, PLR0917 (one for each option)
     connection.print_answer({"files": found}, "\n".join(lines))
 
 
-@click.command
+@click.command(cls=StrictCommand)
 @with_holding
 @click.option("-n", "--new-label", help="The new label.")
 @click.option("-T", "--new-tag", type=tags, help="Tags to set, NAME:VALUE with commas between them.")
@@ -131,7 +131,7 @@ def meta(  # noqa: PLR0913, PLR0917 (one for each option)
     connection.print_answer(done, _holding_text(done))
 
 
-@click.command
+@click.command(cls=StrictCommand)
 @click.argument("transaction", required=False)
 @click.option("-n", "--transaction-id", "named", help="The same as TRANSACTION.")
 @click.option("-i", "--holding-id", "holding", type=click.IntRange(1), help="Only of this holding.")
@@ -183,7 +183,7 @@ def stat(
     connection.print_answer(answer, "\n".join({listed(each.path): None for each in files}))
 
 
-@click.command
+@click.command(cls=StrictCommand)
 @click.argument("files", nargs=-1, type=PATH_TEXT)
 @with_holding
 @click.option("--yes", is_flag=True, help="Do not ask.")
@@ -220,7 +220,7 @@ def delete(  # noqa: PLR0913, PLR0917 (one for each option)
     connection.print_answer({"transactions": done}, "\n".join(map(_transaction_text, done)))
 
 
-@click.command
+@click.command(cls=StrictCommand)
 @click.argument("transactions", nargs=-1, required=True)
 @with_connection
 def undo(transactions: tuple[str, ...], connection: Connection) -> None:

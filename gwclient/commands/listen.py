@@ -15,7 +15,7 @@ import click
 import msgspec
 
 from gwclient.client import GlitchflowClient
-from gwclient.commands.options import Connection, name, parse_query, seconds, with_connection, with_query
+from gwclient.commands.options import Connection, StrictCommand, name, parse_query, seconds, with_connection, with_query
 from gwclient.commands.records import one_line
 from gwclient.errors import INTERRUPTED, GatewayError
 from gwclient.listen import Job, JobState, Listening, reason_of
@@ -26,7 +26,7 @@ from gwwire.records import BATCH_STEPS, LONGEST_LEASE, is_own
 _PAUSE = 5.0
 
 
-@click.command
+@click.command(cls=StrictCommand)
 @click.argument("step", type=name)
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 @click.option(

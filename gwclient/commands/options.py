@@ -50,6 +50,19 @@ class GivenPath(click.Path):
         return super().convert(value, param, ctx)
 
 
+class StrictCommand(click.Command):
+    """A command that refuses an option of one value that is given twice; click takes the last value."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the arguments, or raise UsageError."""
+        if not ctx.resilient_parsing:
+            _, _, given = self.make_parser(ctx).parse_args(list(args))
+            for each in set(given):
+                if isinstance(each, click.Option) and not (each.multiple or each.is_flag) and given.count(each) > 1:
+                    raise click.UsageError(f"{each.opts[-1]} may be given once only", ctx)
+        return super().parse_args(ctx, args)
+
+
 #: A path as text, which a command checks itself.
 PATH_TEXT = GivenPath(readable=False)
 
@@ -118,8 +131,12 @@ def check_span(start: float | None, stop: float | None) -> None:
 
 
 def parse_query(words: Sequence[str], **fields: Any) -> Query:
-    """Return the query in words of the command line and options, or raise UsageError; None is no option."""
-    options = [f"{name}={value}" for name, value in fields.items() if value is not None]
+    """Return the query in words of the command line and options, or raise UsageError; None is no option.
+
+    The value of an option is one, or several in a tuple.
+    """
+    given = {name: value if isinstance(value, tuple) else (value,) for name, value in fields.items()}
+    options = [f"{name}={value}" for name, values in given.items() for value in values if value is not None]
     try:
         return parse_words([*words, *options])
     except InvalidRequest as error:

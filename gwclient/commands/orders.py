@@ -7,7 +7,7 @@ import click
 
 from gwclient.amounts import bytes_text, count_text
 from gwclient.client import GlitchflowClient
-from gwclient.commands.options import Connection, GivenPath, name, seconds, with_connection, with_tiering
+from gwclient.commands.options import Connection, GivenPath, StrictCommand, name, seconds, with_connection, with_tiering
 from gwclient.errors import GatewayRefused, HeldByAnother, NotAsExpected, OutputError, unwritable, why_unread
 from gwclient.folder import check_writable
 from gwclient.freeze import is_held_by, until_done, until_frozen, waiting_text
@@ -22,7 +22,7 @@ _user = click.option("--user", type=name, help="The holder of the batch.  [defau
 _token = click.option("--token", required=True, envvar="GLITCHFLOW_TOKEN", show_envvar=True, help="The holder's token.")
 
 
-@click.command
+@click.command(cls=StrictCommand)
 @_user
 @_token
 @click.option("--wait", is_flag=True, help="Repeat until the batch is frozen for this user.")
@@ -93,7 +93,7 @@ async def _own_name(client: GlitchflowClient) -> str:
     return name
 
 
-@click.command
+@click.command(cls=StrictCommand)
 @_user
 @_token
 @with_connection
@@ -110,7 +110,7 @@ def thaw(user: str | None, token: str, connection: Connection) -> None:
     connection.print_answer(answer, f"{answer.resp}: {answer.body}" if answer.body else answer.resp)
 
 
-@click.command
+@click.command(cls=StrictCommand)
 @click.option("--message", default="cleaned by gwclient", show_default=True, help="A message for the log.")
 @click.option("--batch", type=name, help="Archive this batch, and no other.")
 @click.option(

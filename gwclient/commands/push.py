@@ -18,6 +18,7 @@ from gwclient.commands.options import (
     PATH_TEXT,
     Connection,
     PushOptions,
+    StrictCommand,
     bits,
     detectors,
     name,
@@ -106,7 +107,7 @@ class _Wanted:
         return start if self.start is None else self.start, stop if self.stop is None else self.stop
 
 
-@click.command("push")
+@click.command("push", cls=StrictCommand)
 @click.argument("sources", nargs=-1, type=PATH_TEXT, metavar="[FILE|FOLDER]...")
 @click.option("--event", type=name, help="Fetch open data around this event from GWOSC.")
 @click.option("--gps", nargs=2, type=seconds(), metavar="START STOP", help="Fetch open data of this GPS interval.")

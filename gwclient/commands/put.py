@@ -13,7 +13,7 @@ from gwclient.amounts import bytes_text, count_text
 from gwclient.client import GlitchflowClient
 from gwclient.commands.file_lists import each_of, progress_bar, raise_for, with_concurrency, with_filelist
 from gwclient.commands.holding_options import with_holding
-from gwclient.commands.options import PATH_TEXT, Connection, with_connection
+from gwclient.commands.options import PATH_TEXT, Connection, StrictCommand, with_connection
 from gwclient.errors import GatewayError, GatewayRefused
 from gwclient.holdings import SourceChanged
 from gwclient.trees import FileFailure, find_files
@@ -36,7 +36,7 @@ class PutReport(Struct, frozen=True):
     failures: list[FileFailure]
 
 
-@click.command
+@click.command(cls=StrictCommand)
 @click.argument("files", nargs=-1, required=True, type=PATH_TEXT)
 @with_holding
 @_with_job_label
@@ -56,7 +56,7 @@ def put(files: tuple[str, ...], connection: Connection, **options: Any) -> None:
     _put(files, connection, **options)
 
 
-@click.command
+@click.command(cls=StrictCommand)
 @with_filelist
 @with_holding
 @_with_job_label
@@ -73,7 +73,7 @@ def putlist(filelist: list[str], connection: Connection, **options: Any) -> None
     _put(filelist, connection, **options)
 
 
-@click.command
+@click.command(cls=StrictCommand)
 @click.argument("transaction")
 @with_concurrency
 @with_connection

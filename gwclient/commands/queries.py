@@ -8,7 +8,16 @@ import msgspec
 
 from gwclient.amounts import bytes_text, count_text
 from gwclient.client import GlitchflowClient
-from gwclient.commands.options import Connection, check_span, gps, name, parse_query, seconds, with_connection
+from gwclient.commands.options import (
+    Connection,
+    StrictCommand,
+    check_span,
+    gps,
+    name,
+    parse_query,
+    seconds,
+    with_connection,
+)
 from gwclient.errors import NOT_ACKNOWLEDGED, NotAsExpected
 from gwwire.manifest import sha256sum_lines
 from gwwire.public import Batch, BatchState, SegmentRecord, Verification, VerificationState
@@ -16,7 +25,7 @@ from gwwire.spans import stop_of
 from gwwire.tiering import DISK, BatchLocality, ReplicaState
 
 
-@click.command
+@click.command(cls=StrictCommand)
 @with_connection
 def stats(connection: Connection) -> None:
     """Count the segments and bytes of the batch.
@@ -27,7 +36,7 @@ def stats(connection: Connection) -> None:
     connection.print_answer(answer, f"{count_text(answer.n_itm, 'segment')}, {bytes_text(answer.buff_size)}")
 
 
-@click.command
+@click.command(cls=StrictCommand)
 @with_connection
 def desc(connection: Connection) -> None:
     """Show the state, OPERATIONAL or FROZEN.
@@ -38,7 +47,7 @@ def desc(connection: Connection) -> None:
     connection.print_answer(answer, answer.resp)
 
 
-@click.command("list")
+@click.command("list", cls=StrictCommand)
 @with_connection
 def list_command(connection: Connection) -> None:
     """List the files of the current batch.
@@ -50,7 +59,7 @@ def list_command(connection: Connection) -> None:
         connection.print_answer(answer, "\n".join(answer.nmlist))
 
 
-@click.command
+@click.command(cls=StrictCommand)
 @with_connection
 def batches(connection: Connection) -> None:
     """List all batches, the oldest first.
@@ -61,7 +70,7 @@ def batches(connection: Connection) -> None:
     connection.print_answer({"batches": answer}, "\n".join(map(batch_text, answer)))
 
 
-@click.command
+@click.command(cls=StrictCommand)
 @click.argument("batch")
 @with_connection
 def batch(batch: str, connection: Connection) -> None:
@@ -73,7 +82,7 @@ def batch(batch: str, connection: Connection) -> None:
     connection.print_answer(answer, batch_text(answer))
 
 
-@click.command
+@click.command(cls=StrictCommand)
 @click.argument("batch")
 @with_connection
 def manifest(batch: str, connection: Connection) -> None:
@@ -88,17 +97,19 @@ def manifest(batch: str, connection: Connection) -> None:
     connection.print_answer(answer, "".join(lines).rstrip())
 
 
-@click.command
+@click.command(cls=StrictCommand)
 @click.argument("query", nargs=-1)
-@click.option("--batch", type=name, help="Segments of this batch.")
-@click.option("--channel", help="Segments of this channel, such as L1:GWOSC-4KHZ_R1_STRAIN.")
+@click.option("--batch", type=name, multiple=True, help="Segments of this batch; may be repeated.")
+@click.option(
+    "--channel", multiple=True, help="Segments of this channel, such as L1:GWOSC-4KHZ_R1_STRAIN; may be repeated."
+)
 @click.option("--start", type=gps, help="GPS seconds, or UTC; segments that end after it.")
 @click.option("--stop", type=gps, help="GPS seconds, or UTC; segments that begin before it.")
 @with_connection
 def segments(  # noqa: PLR0913, PLR0917 (one for each option)
     query: tuple[str, ...],
-    batch: str | None,
-    channel: str | None,
+    batch: tuple[str, ...],
+    channel: tuple[str, ...],
     start: float | None,
     stop: float | None,
     connection: Connection,
@@ -128,7 +139,7 @@ def segments(  # noqa: PLR0913, PLR0917 (one for each option)
     asyncio.run(work())
 
 
-@click.command
+@click.command(cls=StrictCommand)
 @click.argument("batch")
 @click.option(
     "--poll",

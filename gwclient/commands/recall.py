@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import click
 
 from gwclient.client import GlitchflowClient
-from gwclient.commands.options import Connection, name, seconds, with_connection
+from gwclient.commands.options import Connection, StrictCommand, name, seconds, with_connection
 from gwclient.commands.records import one_line
 from gwclient.commands.tiers import time_text
 from gwclient.errors import NOT_ACKNOWLEDGED, GatewayRefused
@@ -14,7 +14,7 @@ from gwclient.recalls import wait_for_recalls
 from gwwire.tiering import ANYBODY, Recall, RecallState
 
 
-@click.command
+@click.command(cls=StrictCommand)
 @click.argument("batches", nargs=-1, type=name, required=True, metavar="BATCH...")
 @click.option("--wait", is_flag=True, help="Wait until all of them can be read, or cannot be recalled.")
 @click.option("--release", is_flag=True, help="Let the datastore evict them again, which it does later by itself.")

@@ -10,7 +10,7 @@ import click
 import msgspec
 
 from gwclient.client import GlitchflowClient
-from gwclient.commands.options import Command, Connection, name, parse_query, with_connection, with_query
+from gwclient.commands.options import Command, Connection, StrictCommand, name, parse_query, with_connection, with_query
 from gwwire.decoding import parse_value
 from gwwire.names import printable
 from gwwire.problems import ProblemError
@@ -47,7 +47,7 @@ def _with_filters(command: Command) -> Command:
     return gathered
 
 
-@click.command
+@click.command(cls=StrictCommand)
 @click.argument("record")
 @click.option("--set", "values", multiple=True, metavar="NAME=VALUE", help="Set a condition; null removes it.")
 @click.option("--status", help="Set the status: good, or what went wrong.")
@@ -73,7 +73,7 @@ def record(record: str, values: tuple[str, ...], status: str | None, run: str | 
     _print_record(connection.call(work), connection)
 
 
-@click.command
+@click.command(cls=StrictCommand)
 @_with_filters
 @with_connection
 def records(filters: dict[str, Any], connection: Connection) -> None:
@@ -87,7 +87,7 @@ def records(filters: dict[str, Any], connection: Connection) -> None:
     _print_lines(connection, lambda client: client.records.find(page=1000, **filters))
 
 
-@click.command
+@click.command(cls=StrictCommand)
 @click.option("--since", type=click.IntRange(0), default=0, help="Only changes after this seq.")
 @click.option("--follow", is_flag=True, help="Wait for more changes, until Ctrl-C.")
 @_with_filters
@@ -103,7 +103,7 @@ def changes(since: int, follow: bool, filters: dict[str, Any], connection: Conne
     _print_lines(connection, lambda client: client.records.changes(since=since, follow=follow, **filters))
 
 
-@click.command
+@click.command(cls=StrictCommand)
 @with_connection
 def steps(connection: Connection) -> None:
     """List all steps with the number of records that wait, run, are done and failed.
@@ -116,7 +116,7 @@ def steps(connection: Connection) -> None:
     connection.print_answer({"steps": answer}, "\n".join(map(_overview_text, answer)))
 
 
-@click.command
+@click.command(cls=StrictCommand)
 @click.argument("record")
 @click.argument("step")
 @with_connection
@@ -133,7 +133,7 @@ def redo(record: str, step: str, connection: Connection) -> None:
     _print_record(connection.call(lambda client: client.records.redo(_full_id(record), step)), connection)
 
 
-@click.command
+@click.command(cls=StrictCommand)
 @click.argument("step")
 @with_connection
 def forget(step: str, connection: Connection) -> None:

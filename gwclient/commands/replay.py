@@ -18,6 +18,7 @@ from gwclient.commands.options import (
     Connection,
     GivenPath,
     PushOptions,
+    StrictCommand,
     bits,
     seconds,
     size,
@@ -45,7 +46,7 @@ _LOOK_S = 1.0
 _LOOK_IN_A_LOG_S = 5.0
 
 
-@click.command
+@click.command(cls=StrictCommand)
 @click.argument("files", nargs=-1, required=True, type=GivenPath(exists=True, dir_okay=False, path_type=Path))
 @click.option(
     "--rate", type=seconds(0.01, 1000, "rate"), default=1.0, show_default=True,

@@ -11,7 +11,7 @@ from gwclient.account import left_out_lines
 from gwclient.amounts import count_text, number_text
 from gwclient.bundles import extract, read_info
 from gwclient.client import GlitchflowClient
-from gwclient.commands.options import Connection, GivenPath, parse_query, with_connection
+from gwclient.commands.options import Connection, GivenPath, StrictCommand, parse_query, with_connection
 from gwclient.commands.queries import segment_text
 from gwclient.conditions import conditions_text
 from gwclient.errors import NotAsExpected
@@ -28,7 +28,7 @@ from gwwire.spans import sample_period
 _MOST_SHOWN = 5
 
 
-@click.command
+@click.command(cls=StrictCommand)
 @click.argument("query", nargs=-1)
 @click.option("--limit", type=click.IntRange(1, 9999), default=20, show_default=True, help="Segments that are shown.")
 @click.option("--after", type=click.IntRange(0), default=0, help="Show segments after this seq: the next page.")
@@ -57,7 +57,7 @@ def search(query: tuple[str, ...], limit: int, after: int, connection: Connectio
         click.echo(reason, err=True)
 
 
-@click.command
+@click.command(cls=StrictCommand)
 @click.argument("query", nargs=-1)
 @click.option(
     "--format", "kind", type=click.Choice([each.value for each in BundleFormat]), default=BundleFormat.TAR.value,

@@ -17,6 +17,7 @@ from gwclient.commands.options import (
     Connection,
     GivenPath,
     PushOptions,
+    StrictCommand,
     detectors,
     seconds,
     with_connection,
@@ -32,7 +33,7 @@ from gwclient.strain import Run, join_spans
 from gwwire.gps import gps_of_unix
 
 
-@click.command
+@click.command(cls=StrictCommand)
 @click.option(
     "--detectors", type=detectors, metavar="H1,L1", default="H1,L1", show_default=True, help="Any of H1, L1, V1, K1."
 )

@@ -11,7 +11,17 @@ import click
 
 from gwclient.amounts import bytes_text, count_text
 from gwclient.client import GlitchflowClient
-from gwclient.commands.options import Command, Connection, confirmed, name, seconds, size, with_connection, with_tiering
+from gwclient.commands.options import (
+    Command,
+    Connection,
+    StrictCommand,
+    confirmed,
+    name,
+    seconds,
+    size,
+    with_connection,
+    with_tiering,
+)
 from gwclient.commands.records import one_line
 from gwclient.errors import NOT_ACKNOWLEDGED, NotAsExpected
 from gwclient.tiering import Estimate, estimates, unfinished
@@ -55,7 +65,7 @@ def _with_estimates(command: Command) -> Command:
     return gathered
 
 
-@click.command
+@click.command(cls=StrictCommand)
 @with_connection
 def tiers(connection: Connection) -> None:
     """List the tiers: what each can hold and holds, and what waits for it; and the recalls that wait.
@@ -80,7 +90,7 @@ def tier(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
-@tier.command
+@tier.command(cls=StrictCommand)
 @click.argument("batches", nargs=-1, type=name)
 @with_tiering
 @_with_estimates
@@ -107,7 +117,7 @@ def plan(
     )
 
 
-@tier.command
+@tier.command(cls=StrictCommand)
 @click.argument("batches", nargs=-1, type=name)
 @with_tiering
 @_with_estimates

@@ -10,7 +10,7 @@ import msgspec
 
 from gwclient.amounts import bytes_text, count_text
 from gwclient.client import GlitchflowClient
-from gwclient.commands.options import Connection, seconds, size, with_connection
+from gwclient.commands.options import Connection, StrictCommand, seconds, size, with_connection
 from gwclient.errors import GatewayUnavailable
 from gwwire.public import Stats
 
@@ -19,7 +19,7 @@ _BAR = 24
 _Seen = tuple[float, Stats]
 
 
-@click.command
+@click.command(cls=StrictCommand)
 @click.option("--every", type=seconds(0.05, 3600), default=2.0, show_default=True, help="The time between two polls.")
 @click.option("--count", type=click.IntRange(1), help="Number of polls before it exits.  [default: until Ctrl-C]")
 @click.option("--full", type=size, help="The size at which a batch is complete (MAX_SIZE), to draw a bar.")

@@ -164,6 +164,34 @@ def test_what_is_not_stored_of_the_span_is_named_and_the_rest_is_fetched(
     assert (seen, error.splitlines()) == ("", [f"{tmp_path}/file: 1 segment", last])
 
 
+@pytest.mark.parametrize("kind", ["hdf5", "ndjson"])
+def test_several_channels_are_fetched_and_one_without_strain_is_named(
+    gwclient: Callable[..., Outcome], tmp_path: Path, kind: str
+) -> None:
+    both = "--channel", "H1:RATES", "--channel", "H1:PIECES", "--channel", "H1:RATES", "--format", kind
+    out = "--out", str(tmp_path if kind == "hdf5" else tmp_path / "lines")
+    code, _, error = gwclient("get", *both, *out)
+    assert code == 0, error
+    files = list(tmp_path.iterdir())
+    fetched = [read_hdf5(path, (), print)[0].channel for path in files] if kind == "hdf5" else [
+        decode_segment(line).channel for line in files[0].read_bytes().splitlines()
+    ]  # fmt: skip
+    assert set(fetched) == {"H1:RATES", "H1:PIECES"}
+    code, _, error = gwclient("get", *both, "--channel", "L1:NONE*", *out)
+    last = "gwclient: not everything could be fetched: L1:NONE* is not stored"
+    assert (code, error.splitlines()[-1]) == (4, last)
+
+
+def test_several_channels_and_batches_are_listed(gwclient: Callable[..., Outcome]) -> None:
+    code, seen, error = gwclient("segments", "--channel", "H1:TWO", "--channel", "H1:RATES", "--json")
+    assert code == 0, error
+    assert {json.loads(line)["channel"] for line in seen.splitlines()} == {"H1:TWO", "H1:RATES"}
+    [batch] = {json.loads(line)["batch"] for line in seen.splitlines()}
+    assert gwclient("segments", "--batch", "b1", "--batch", batch, "--channel", "H1:TWO", "--channel", "H1:RATES") == (
+        0, gwclient("segments", "--channel", "H1:RATES", "--channel", "H1:TWO")[1], ""
+    )  # fmt: skip
+
+
 def test_a_span_between_two_samples_is_an_error(gwclient: Callable[..., Outcome], tmp_path: Path) -> None:
     span = "--channel", "H1:TWO", "--start", "5000.05", "--stop", "5000.1"
     code, _, error = gwclient("get", *span, "--out", str(tmp_path))

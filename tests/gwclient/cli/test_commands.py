@@ -483,3 +483,25 @@ def test_gwpy_is_not_imported_where_it_is_not_needed() -> None:
 
 def test_a_rate_that_cannot_be_one_is_called_a_rate(gwclient: Any) -> None:
     assert gwclient("replay", __file__, "--rate", "0").err.endswith(" 0 is not a rate from 0.01 to 1000\n")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("get", "--batch", "b1", "--batch", "b2"),
+        ("get", "gwb0.json", "--format", "hdf5", "--format", "ndjson"),
+        ("push", "--event", "GW150914", "--detector", "H1", "--detector", "L1"),
+        ("push", "--gps", "1", "2", "--gps", "3", "4", "--detector", "H1"),
+        ("simulate", "--detectors", "H1", "--detectors=L1"),
+        ("holdings", "-t", "a:b", "--tag", "c:d"),
+        ("tier", "plan", "--archive-to", "object", "--archive-to", "tape"),
+        ("records", "--run", "1", "--run", "2"),
+    ],
+)
+def test_an_option_of_one_value_that_is_given_twice_is_refused(
+    gateway: StandInGateway, gwclient: Any, words: tuple[str, ...]
+) -> None:
+    done = gwclient(*words)
+    assert (done.code, done.out) == (2, "")
+    assert done.err.endswith(" may be given once only\n"), done.err
+    assert not gateway.requests

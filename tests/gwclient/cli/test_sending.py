@@ -330,7 +330,7 @@ def test_a_gateway_that_does_not_answer_is_exit_code_3(gwclient: Any, command: t
 def test_ctrl_c_ends_the_push_with_a_true_account(gateway: StandInGateway) -> None:
     gateway.faults.extend([Slow(0.1)] * 1000)
     process = subprocess.Popen(
-        [sys.executable, "-m", "gwclient", *SIMULATE, "--seconds", "512", "--json"],
+        [sys.executable, "-m", "gwclient", "simulate", "--seconds", "512", "--rate", "1024", "--json"],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     gateway.on_stored = lambda count: process.send_signal(signal.SIGINT) if count == 20 else None
