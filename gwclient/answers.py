@@ -4,10 +4,11 @@ from typing import TypeVar
 
 import msgspec
 
-from gwclient.errors import UNREACHABLE, GatewayRefused, GatewayUnavailable, OnTape, UnexpectedAnswer
+from gwclient.errors import UNREACHABLE, GatewayRefused, GatewayUnavailable, OnTape, Redirected, UnexpectedAnswer
 from gwwire.decoding import parse_json
 from gwwire.problems import Problem, ProblemCode
 from gwwire.public import StreamAnswer
+from gwwire.url_user import hide_user
 
 Answer = TypeVar("Answer")
 
@@ -114,3 +115,12 @@ def error_of(  # noqa: PLR0913 (parts of an answer)
     if no_gateway:
         refused.exit_code = UNREACHABLE
     return refused
+
+
+def redirected(source: str, path: str, status: int, target: str) -> Redirected:
+    """Return the error for an answer that redirects the request of a path from the gateway `source` to `target`."""
+    target = hide_user(target)
+    other = target.removesuffix(path)
+    is_gateway = target.endswith(path) and other != source
+    advice = f"set SRV={other}" if is_gateway else "--srv or SRV has to name the gateway itself"
+    return Redirected(f"{source} redirects to {target}: {advice}", status=status)

@@ -18,7 +18,7 @@ import msgspec
 from aiohttp.http_exceptions import LineTooLong
 from yarl import URL
 
-from gwclient.answers import decode_answer, decode_problem, error_of
+from gwclient.answers import decode_answer, decode_problem, error_of, redirected
 from gwclient.errors import GatewayRefused, GatewayUnavailable, InvalidArgument, UnexpectedAnswer
 from gwwire.agent import USER_AGENT
 from gwwire.http_dates import parse_retry_after
@@ -29,6 +29,7 @@ from gwwire.url_user import hide_user, split_user
 T = TypeVar("T")
 
 _OK, _ACCEPTED = 200, 202
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
 #: s between two pings of a WebSocket.
 _HEARTBEAT_SECONDS = 20.0
 
@@ -219,6 +220,8 @@ class GatewayConnection:
             async with self._session.request(
                 verb, self._url_of(path), data=data, headers=headers, timeout=timeout, allow_redirects=False
             ) as response:
+                if target := _redirect_target(response):
+                    raise redirected(self.base_url, path, response.status, target)
                 yield response
         except LineTooLong as error:
             raise UnexpectedAnswer(f"{self.base_url} does not answer as a gateway: a line without end") from error
@@ -270,6 +273,17 @@ class GatewayConnection:
 
     def _timeout_of(self, wait: float) -> aiohttp.ClientTimeout:
         return aiohttp.ClientTimeout(total=(self._timeout.total or 0) + wait, sock_connect=self._timeout.sock_connect)
+
+
+def _redirect_target(response: aiohttp.ClientResponse) -> str:
+    """Return the address to which an answer redirects, or an empty text if it does not."""
+    location = response.headers.get("Location", "")
+    if response.status not in _REDIRECTS or not location:
+        return ""
+    try:
+        return str(response.url.join(URL(location, encoded=True)))
+    except ValueError:
+        return location
 
 
 def _why_not_connected(error: aiohttp.ClientConnectorError) -> str:

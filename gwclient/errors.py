@@ -4,7 +4,8 @@ GwclientError
 ├── GatewayError
 │   ├── GatewayUnavailable
 │   ├── GatewayRefused
-│   │   └── OnTape
+│   │   ├── OnTape
+│   │   └── Redirected
 │   └── UnexpectedAnswer
 ├── SourceError
 │   ├── SourceUnreachable
@@ -93,6 +94,12 @@ class OnTape(GatewayRefused):
     def __init__(self, message: str, *, status: int, code: str, state: str, retry_after: float | None) -> None:
         super().__init__(message, status=status, code=code)
         self.state, self.retry_after = state, retry_after
+
+
+class Redirected(GatewayRefused):
+    """The answer redirects to another address; it is not followed, because the request may have a key or strain."""
+
+    exit_code = UNREACHABLE
 
 
 class UnexpectedAnswer(GatewayError):

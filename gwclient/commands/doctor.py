@@ -26,6 +26,7 @@ from gwclient.errors import (
     GatewayError,
     GatewayRefused,
     GatewayUnavailable,
+    Redirected,
     UnexpectedAnswer,
 )
 from gwwire.problems import ProblemCode
@@ -85,6 +86,9 @@ async def _examine_gateway(client: GlitchflowClient) -> AsyncIterator[Finding]:
     about, unknown = None, ""
     try:
         about = await client.about()
+    except Redirected as error:
+        yield Finding("address", Verdict.WRONG, str(error))
+        return
     except (GatewayRefused, UnexpectedAnswer) as error:
         unknown = str(error)
     except GatewayError as error:

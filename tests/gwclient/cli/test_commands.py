@@ -19,6 +19,7 @@ from gwclient.cli import gwclient as cli
 from scripts.trio import draw_ports
 from tests.support.command import SIMULATE, Outcome
 from tests.support.gateway import StandInGateway
+from tests.support.raw_server import Script, ServerConnection, raw_server
 
 # ---- questions and orders
 
@@ -505,3 +506,34 @@ def test_an_option_of_one_value_that_is_given_twice_is_refused(
     assert (done.code, done.out) == (2, "")
     assert done.err.endswith(" may be given once only\n"), done.err
     assert not gateway.requests
+
+
+def redirecting(location: str) -> Script:
+    def script(talk: ServerConnection) -> None:
+        talk.request()
+        talk.say(f"HTTP/1.1 301 Moved Permanently\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n".encode())
+
+    return script
+
+
+@pytest.mark.parametrize(
+    ("base", "location", "words"),
+    [
+        ("", "https://gw.example.org/PATH", "https://gw.example.org/PATH: set SRV=https://gw.example.org"),
+        ("/flow", "https://u:p@gw/flow/PATH", "https://***@gw/flow/PATH: set SRV=https://***@gw/flow"),
+        ("", "https://sso/login?to=1", "https://sso/login?to=1: --srv or SRV has to name the gateway itself"),
+        ("", "/PATH", "URL/PATH: --srv or SRV has to name the gateway itself"),
+        ("", "https://[", "https://[: --srv or SRV has to name the gateway itself"),
+    ],
+)
+def test_a_redirect_names_the_address_that_it_leads_to(gwclient: Any, base: str, location: str, words: str) -> None:
+    def asked(command: str, path: str) -> tuple[str, Outcome]:
+        with raw_server(redirecting(location.replace("PATH", path))) as server:
+            done = gwclient(command, "--srv", server.url + base)
+            target = words.replace("PATH", path).replace("URL", server.url)
+        return f"{server.url}{base} redirects to {target}", done
+
+    expected, done = asked("stats", "stats")
+    assert (done.code, done.err) == (3, f"gwclient: {expected}\n")
+    expected, done = asked("doctor", "openapi.json")
+    assert (done.code, done.out.splitlines()[-1]) == (3, f"wrong address: {expected}")
