@@ -19,6 +19,7 @@ from aiohttp.http_exceptions import LineTooLong
 from yarl import URL
 
 from gwclient.answers import decode_answer, decode_problem, error_of, redirected
+from gwclient.broken_answers import broken_text
 from gwclient.errors import GatewayRefused, GatewayUnavailable, InvalidArgument, UnexpectedAnswer
 from gwwire.agent import USER_AGENT
 from gwwire.http_dates import parse_retry_after
@@ -236,8 +237,7 @@ class GatewayConnection:
                 f"{self.base_url} did not answer in {timeout.total or timeout.sock_read:g} s"
             ) from error
         except (aiohttp.ClientError, OSError) as error:
-            reason = str(error) or type(error).__name__
-            raise GatewayUnavailable(f"{self.base_url} closed the connection: {reason}") from error
+            raise GatewayUnavailable(f"{self.base_url} {broken_text(error)}") from error
 
     async def texts(self, path: str) -> AsyncGenerator[str]:
         """Yield the texts of a WebSocket until the gateway closes it.

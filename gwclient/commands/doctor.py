@@ -91,8 +91,9 @@ async def _examine_gateway(client: GlitchflowClient) -> AsyncIterator[Finding]:
         return
     except (GatewayRefused, UnexpectedAnswer) as error:
         unknown = str(error)
-    except GatewayError as error:
-        yield Finding("address", Verdict.WRONG, f"{error}; name another with --srv or SRV, or start it")
+    except GatewayUnavailable as error:
+        more = "check what is in front of it" if error.connected else "start it"
+        yield Finding("address", Verdict.WRONG, f"{error}; name another with --srv or SRV, or {more}")
         return
     if about is not None and (why := await _who_hangs(client)):  # the other questions would wait for it too
         yield Finding("address", Verdict.OK, f"a gateway answers at {client.base_url}")
