@@ -15,17 +15,40 @@ help_of() {
   sed -n '2,/^[^#]/s/^# \{0,1\}//p' "$1"
 }
 
-# Send a request to the gateway; print the answer, also if it is a problem (exit status 22).
-ask() {
+# Send a request to the gateway; print the answer, also if it is a problem or not a gateway's (exit status 22).
+ask() (
   path=$1
   shift
+  settings=$(authorization) || exit 2
+  status=0
+  { report=$(request "$@" 2>&1 >&4); } 4>&1 || status=$?
+  echo || status=1
+  printf '%s\n' "$report" | sed '/^answer|/d' >&2
+  [ "$status" -eq 0 ] || exit "$status"
+  check_answer "$(printf '%s\n' "$report" | sed -n 's/^answer|//p')"
+)
+
+# Run curl. The last line of its standard error is `answer|STATUS|TYPE|TARGET OF THE REDIRECT`.
+request() {
   # In a file, because every user of the machine can read a command line.
-  settings=$(authorization)
-  curl --silent --show-error --fail-with-body --config /dev/fd/3 "$@" "${SRV%/}$path" 3<<END || status=$?
+  curl --silent --show-error --fail-with-body --config /dev/fd/3 \
+    --write-out '%{stderr}answer|%{http_code}|%{content_type}|%{redirect_url}\n' "$@" "${SRV%/}$path" 3<<END
 $settings
 END
-  echo
-  return "${status:-0}"
+}
+
+# Return 22 unless a gateway has answered: for curl, redirects and the pages of other servers are successes.
+check_answer() {
+  IFS='|' read -r code type target <<END
+$1
+END
+  case "$code $type" in "200 application/json"*) return ;; esac
+  reason="$path answered $code ${type:-without a type}, not 200 application/json as a gateway does"
+  target=$(printf '%s' "$target" | sed 's|//[^/?#]*@|//***@|')
+  [ -z "$target" ] || reason="$path is redirected ($code) to $target"
+  case $target in *"$path") reason="$reason; set SRV=${target%"$path"}" ;; esac
+  echo "${0##*/}: $reason" >&2
+  return 22
 }
 
 # Print the header of every request as curl's configuration, or nothing if GLITCHFLOW_KEY_FILE is not set.

@@ -33,11 +33,14 @@ def trio(started: tuple[Trio, str]) -> Trio:
     return started[0]
 
 
-def script(trio: Trio, name: str, *arguments: str, data: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+def script(
+    trio: Trio, name: str, *arguments: str, data: bytes = b"", shell: str = 'exec "$0" "$@"', key: Path | None = None
+) -> subprocess.CompletedProcess[bytes]:
+    """Run a script, by default with nothing around it."""
     return subprocess.run(
-        ["/bin/sh", str(ROOT / "scripts" / name), *arguments],
+        ["/bin/sh", "-c", shell, str(ROOT / "scripts" / name), *arguments],
         check=False,
-        env={**os.environ, "SRV": trio.url},
+        env={**os.environ, "SRV": trio.url, "GLITCHFLOW_KEY_FILE": str(key or "")},
         input=data,
         capture_output=True,
         timeout=60,
@@ -102,6 +105,39 @@ def test_a_script_shows_the_problem_and_fails(trio: Trio) -> None:
     assert b"invalid-segment" in refused.stdout
     assert script(trio, "train.sh", "alice").returncode == 2
     assert script(trio, "streamdata.sh", "/no/such/file").returncode == 2
+
+
+@pytest.mark.parametrize(("bad", "status"), [("empty.json", 22), ("missing.json", 2), ("folder", 2)])
+def test_streamdata_names_a_file_that_fails_and_sends_the_others(
+    trio: Trio, tmp_path: Path, bad: str, status: int
+) -> None:
+    (tmp_path / "empty.json").touch()
+    (tmp_path / "folder").mkdir()
+    for number in (1, 2):
+        (tmp_path / f"{number}.json").write_bytes(segment_body(number))
+    sent = script(trio, "streamdata.sh", *(str(tmp_path / name) for name in ("1.json", bad, "nowhere.json", "2.json")))
+    assert (sent.returncode, sent.stdout.count(b'"CREATED"')) == (status, 2)
+    named = [line for line in sent.stderr.decode().splitlines() if str(tmp_path) in line]
+    assert [line.count(name) for line, name in zip(named, (bad, "nowhere.json"), strict=True)] == [1, 1]
+
+
+def test_streamdata_takes_pipes(trio: Trio) -> None:
+    sent = script(trio, "streamdata.sh", "/dev/fd/0", data=segment_body(3), shell='cat | "$0" "$@"')
+    assert (sent.returncode, sent.stdout.count(b'"CREATED"')) == (0, 1)
+
+
+@pytest.mark.parametrize("file", ["missing.key", "empty.key"])
+def test_without_a_key_streamdata_sends_nothing(trio: Trio, tmp_path: Path, file: str) -> None:
+    (tmp_path / "empty.key").touch()
+    sent = script(trio, "streamdata.sh", data=segment_body(4), key=tmp_path / file)
+    assert (sent.returncode, sent.stdout) == (2, b"")
+
+
+@pytest.mark.parametrize("name", ["stats.sh", "streamdata.sh"])
+def test_an_output_that_cannot_be_written_is_a_failure(trio: Trio, name: str) -> None:
+    failed = script(trio, name, data=segment_body(5), shell='"$0" > /dev/full')
+    assert failed.returncode not in (0, 2)
+    assert failed.stderr != b""
 
 
 def test_after_every_answer_counts_and_directory_agree(trio: Trio) -> None:
