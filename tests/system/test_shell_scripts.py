@@ -50,7 +50,10 @@ def test_an_answer_of_a_gateway_is_printed_and_a_success(command: str) -> None:
 def test_a_redirect_is_an_error_that_names_the_address_to_set(command: str, path: str, status: str) -> None:
     seen = run_script(command, f"{status}\r\nLocation: https://gw.example.org/flow{path}")
     assert (seen.returncode, seen.stdout) == (22, "hello\n")
-    name, reason = command.split()[0], f"{path} is redirected ({status[:3]}) to https://gw.example.org/flow{path}"
+    name, reason = (
+        command.split(maxsplit=1)[0],
+        f"{path} is redirected ({status[:3]}) to https://gw.example.org/flow{path}",
+    )
     lines = seen.stderr.splitlines()
     assert lines[0] == f"{name}: {reason}; set SRV=https://gw.example.org/flow"
     assert lines[1:] == (["streamdata.sh: sending - failed"] if name == "streamdata.sh" else [])

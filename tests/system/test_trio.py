@@ -34,11 +34,11 @@ def trio(started: tuple[Trio, str]) -> Trio:
 
 
 def script(
-    trio: Trio, name: str, *arguments: str, data: bytes = b"", shell: str = 'exec "$0" "$@"', key: Path | None = None
+    trio: Trio, name: str, *arguments: str, data: bytes = b"", around: str = 'exec "$0" "$@"', key: Path | None = None
 ) -> subprocess.CompletedProcess[bytes]:
     """Run a script, by default with nothing around it."""
     return subprocess.run(
-        ["/bin/sh", "-c", shell, str(ROOT / "scripts" / name), *arguments],
+        ["/bin/sh", "-c", around, str(ROOT / "scripts" / name), *arguments],
         check=False,
         env={**os.environ, "SRV": trio.url, "GLITCHFLOW_KEY_FILE": str(key or "")},
         input=data,
@@ -122,7 +122,7 @@ def test_streamdata_names_a_file_that_fails_and_sends_the_others(
 
 
 def test_streamdata_takes_pipes(trio: Trio) -> None:
-    sent = script(trio, "streamdata.sh", "/dev/fd/0", data=segment_body(3), shell='cat | "$0" "$@"')
+    sent = script(trio, "streamdata.sh", "/dev/fd/0", data=segment_body(3), around='cat | "$0" "$@"')
     assert (sent.returncode, sent.stdout.count(b'"CREATED"')) == (0, 1)
 
 
@@ -135,7 +135,7 @@ def test_without_a_key_streamdata_sends_nothing(trio: Trio, tmp_path: Path, file
 
 @pytest.mark.parametrize("name", ["stats.sh", "streamdata.sh"])
 def test_an_output_that_cannot_be_written_is_a_failure(trio: Trio, name: str) -> None:
-    failed = script(trio, name, data=segment_body(5), shell='"$0" > /dev/full')
+    failed = script(trio, name, data=segment_body(5), around='"$0" > /dev/full')
     assert failed.returncode not in (0, 2)
     assert failed.stderr != b""
 
