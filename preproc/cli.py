@@ -28,10 +28,20 @@ from preproc.executors import Executor, here, in_processes, on_dask
 from preproc.exports import torch_is_installed
 from preproc.parameter_file import read_parameters
 from preproc.parameters import DESCRIBED, Parameters
-from preproc.plots import draw_window
 from preproc.progress import Progress, bar, silent
 from preproc.report import summarise
-from preproc.run import ANNALISA, DATASET, PICTURE, QT, DirectorySource, Request, Source, fulfil
+from preproc.run import (
+    ANNALISA,
+    DATASET,
+    PICTURE,
+    QT,
+    DirectorySource,
+    Request,
+    Source,
+    draw_windows,
+    fulfil,
+    window_picture,
+)
 from preproc.selection import Selection
 
 if TYPE_CHECKING:
@@ -108,21 +118,21 @@ def _prepare_run(options: argparse.Namespace) -> Callable[[], int]:
         raise BadParameter("--out must not be the directory of the data, which is never changed")
     else:
         source = DirectorySource(options.data)
-    request = Request(source, options.out, _parameters(options), _exports(options), options.target)
-    return partial(_run, request, _executor(options), options.window_png)
+    windows = tuple(options.window_png)
+    request = Request(source, options.out, _parameters(options), _exports(options), options.target, windows)
+    return partial(_run, request, _executor(options))
 
 
-def _run(request: Request, executor: Executor, windows: Sequence[int]) -> int:
+def _run(request: Request, executor: Executor) -> int:
     if _BATCH in str(request.out):
         batch = request.source.batch_id()
         name = batch if batch and Path(batch).name == batch else request.source.digest(_progress())[:12]
         request = replace(request, out=Path(str(request.out).replace(_BATCH, name)))
     changed = fulfil(request, _progress(), executor, notify=_notify)
-    dataset = request.out / DATASET
-    for window in windows:
-        draw_window(dataset, window, request.out / f"window-{window}.png")
+    dataset = request.dataset
     if changed:
-        products = ", ".join(str(request.out / name) for name in (PICTURE, *sorted(request.exports)))
+        names = (PICTURE, *sorted(request.exports), *map(window_picture, request.windows))
+        products = ", ".join(str(request.out / name) for name in names)
         _say(f"{summarise(dataset)}\nwritten: {dataset} ({dataset.stat().st_size / 1e6:.2g} MB), {products}")
     else:
         _say(f"nothing to do: {request.out} holds the dataset of this batch with these parameters")
@@ -160,9 +170,7 @@ async def _until_terminated(work: Coroutine[Any, Any, None]) -> None:
 
 
 def _plot(options: argparse.Namespace) -> int:
-    for window in options.windows:
-        picture = (options.out or options.dataset.parent) / f"window-{window}.png"
-        draw_window(options.dataset, window, picture)
+    for picture in draw_windows(options.dataset, options.windows, options.out or options.dataset.parent):
         _say(str(picture))
     return 0
 

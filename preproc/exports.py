@@ -18,6 +18,7 @@ seconds and `sample_rate` in Hz; the channel is written as in the path of its po
 import importlib
 import importlib.util
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import h5py
@@ -29,7 +30,7 @@ from preproc.batch import read_batch
 from preproc.dataset import channels_of, selection_of, split_of
 from preproc.errors import BadParameter, ExtraMissing, UnusableBatch
 from preproc.progress import Progress
-from preproc.publish import published
+from preproc.publish import Publish, published
 from preproc.runs import StrainReader, find_runs, most_sampled_rate
 
 #: The training code cuts each window into three squares.
@@ -42,7 +43,7 @@ def torch_is_installed() -> bool:
     return importlib.util.find_spec("torch") is not None
 
 
-def write_qt(dataset: Path, output: Path, target: str | None = None) -> None:
+def write_qt(dataset: Path, output: Path, target: str | None = None, publish: Publish = published) -> None:
     """Write the windows of a dataset for the training code, the channel `target` first (by default the first one).
 
     Raises ExtraMissing without torch, and BadParameter if the channel is unknown or the shape cannot be trained with.
@@ -52,7 +53,7 @@ def write_qt(dataset: Path, output: Path, target: str | None = None) -> None:
     except ImportError as error:
         install = "pip install 'glitchflow-datastore[torch]'"
         raise ExtraMissing(f"{output.name} needs the extra torch: {install}; {dataset.name} is complete") from error
-    with h5py.File(dataset) as file, published(output) as partial:
+    with h5py.File(dataset) as file, publish(output) as partial:
         order = _order(channels_of(file), target)
         rows, columns = file["data"].shape[2:]
         if columns < _SQUARES * rows:
@@ -96,8 +97,15 @@ def _order(channels: list[str], target: str | None) -> list[int]:
     return sorted(range(len(channels)), key=lambda index: channels[index] != target)
 
 
-def export_annalisa(data: Path, dataset: Path, folder: Path, progress: Progress) -> None:
-    """Write the strain of each window of a dataset into a folder; existing files are kept.
+def export_annalisa(  # noqa: PLR0913, PLR0917 (input, output, and how to write it)
+    data: Path,
+    dataset: Path,
+    folder: Path,
+    progress: Progress,
+    publish: Publish = published,
+    is_there: Callable[[Path], bool] = lambda _: False,
+) -> None:
+    """Write the strain of each window of a dataset into a folder; files that are there are kept.
 
     Raises UnusableBatch if `data` holds other segments than the dataset was made of.
     """
@@ -112,9 +120,9 @@ def export_annalisa(data: Path, dataset: Path, folder: Path, progress: Progress)
         samples = round(float(file.attrs["window"]) * runs.grid.sample_rate)
     reader = StrainReader(runs.pieces, batch.load)
     files = [(folder / f"{name}.h5", name, start) for name, start in windows]
-    for path, name, start in progress([one for one in files if not one[0].exists()], "exporting"):
+    for path, name, start in progress([one for one in files if not is_there(one[0])], "exporting"):
         first = round((start - runs.grid.origin) / runs.grid.dt)
-        with published(path) as partial, created(partial) as (event, _):
+        with publish(path) as partial, created(partial) as (event, _):
             for channel in channels:
                 strain = event.create_dataset(
                     f"{name}/{object_of_channel(channel)}", data=reader.read(channel, first, first + samples)

@@ -19,7 +19,7 @@ from gwwire.channel_names import channel_of_object
 from gwwire.gps import gps_text
 from preproc.dataset import Peak, channels_of, opened, peaks, span_of
 from preproc.errors import BadParameter
-from preproc.publish import published
+from preproc.publish import Publish, published
 
 #: Upper end of every colour scale, so that sheets can be compared; noise has a mean of 1.4 and rarely exceeds 15.
 LOUDEST_COLOUR = 25.0
@@ -34,15 +34,15 @@ _DPI = 130
 _FREQUENCY_TICKS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
 
 
-def draw_contact_sheet(dataset: Path, picture: Path) -> None:
+def draw_contact_sheet(dataset: Path, picture: Path, publish: Publish = published) -> None:
     """Draw the loudest windows of each channel of a dataset into a PNG, or raise OutputFailed."""
     with h5py.File(dataset) as file:
         figure = contact_sheet(file)
-    with published(picture) as partial:
+    with publish(picture) as partial:
         write_png(figure, partial)
 
 
-def draw_window(dataset: Path, window: int, picture: Path) -> None:
+def draw_window(dataset: Path, window: int, picture: Path, publish: Publish = published) -> None:
     """Draw one window of a dataset, a panel for each channel, into a PNG; raise BadParameter if it does not exist."""
     with opened(dataset) as file:
         count = len(file["data"])
@@ -58,7 +58,7 @@ def draw_window(dataset: Path, window: int, picture: Path) -> None:
             colours = _draw_panel(panel, file, peak)
             _label_row(panel, channels[peak.channel])
             figure.colorbar(colours, ax=panel, extend="max", label="normalised energy")
-    with published(picture) as partial:
+    with publish(picture) as partial:
         write_png(figure, partial)
 
 

@@ -1,11 +1,14 @@
 """Write output files in one step."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from gwservice.atomic import replacing
 from preproc.errors import Unwritable
+
+#: A function as `published`.
+Publish = Callable[[Path], AbstractContextManager[Path]]
 
 
 @contextmanager
@@ -24,4 +27,4 @@ def withdraw(path: Path) -> None:
     try:
         path.unlink(missing_ok=True)
     except OSError as error:
-        raise Unwritable(f"cannot replace {path}: {error.strerror or error}") from error
+        raise Unwritable(f"cannot remove {path}: {error.strerror or error}") from error

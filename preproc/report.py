@@ -15,18 +15,15 @@ from typing import Any
 
 import h5py
 
-from gwservice.regular_file import read_regular
 from gwwire.gps import gps_text
 from preproc.dataset import Peak, channels_of, findings_of, loudest_of, peaks, psd_seconds, runs_of, span_of, split_of
 from preproc.findings import Finding, shortened, summarise_findings, tally
 from preproc.plots import draw_spectra, write_png
-from preproc.publish import published
+from preproc.publish import Publish, published
 from preproc.split import Part
 
 REPORT = "report.json"
 PAGE = "report.html"
-#: Bytes of a report.
-_MOST_BYTES = 2**30
 
 _DPI = 90
 #: Rows in a table of the page; `report.json` has all.
@@ -68,7 +65,9 @@ def describe_dataset(dataset: Path) -> dict[str, Any]:
         }
 
 
-def write_report(dataset: Path, contact_sheet: Path, folder: Path, products: Sequence[str]) -> None:
+def write_report(
+    dataset: Path, contact_sheet: Path, folder: Path, products: Sequence[str], publish: Publish = published
+) -> None:
     """Write both reports about a dataset and its `products` into a folder, or raise OutputFailed."""
     described = describe_dataset(dataset) | {"products": [*products, PAGE]}
     spectra = io.BytesIO()
@@ -76,19 +75,10 @@ def write_report(dataset: Path, contact_sheet: Path, folder: Path, products: Seq
         write_png(draw_spectra(file), spectra, _DPI)
         findings = {"Not in the dataset": findings_of(file, "rejected"), "Noted": findings_of(file, "notes")}
     pictures = {"the loudest windows": contact_sheet.read_bytes(), "the spectra": spectra.getvalue()}
-    with published(folder / PAGE) as partial:
+    with publish(folder / PAGE) as partial:
         partial.write_text(_page(described, findings, pictures))
-    with published(folder / REPORT) as partial:
+    with publish(folder / REPORT) as partial:
         partial.write_text(json.dumps(described, indent=1) + "\n")
-
-
-def products_of(folder: Path, job: str) -> set[str]:
-    """Return the names of the files that were made for a job; empty if its result is incomplete."""
-    try:
-        described = json.loads(read_regular(folder / REPORT, _MOST_BYTES))
-        return {name for name in described["products"] if described["job"] == job and (folder / name).exists()}
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return set()
 
 
 def result_of(folder: Path) -> dict[str, Any]:

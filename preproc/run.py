@@ -1,23 +1,27 @@
 """One run: make the dataset of a batch and the other products in a folder."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+import h5py
+
 from preproc.batch import digest_directory, read_manifest
-from preproc.dataset import batch_of, job_of
-from preproc.errors import ExtraMissing, OutputFailed
+from preproc.dataset import batch_of, channels_of, job_of
+from preproc.errors import BadParameter, ExtraMissing, OutputFailed, PreprocError
 from preproc.executors import Executor
 from preproc.exports import export_annalisa, write_qt
 from preproc.job import job_key, working_in
 from preproc.parameters import Parameters
 from preproc.pipeline import preprocess
-from preproc.plots import draw_contact_sheet
+from preproc.plots import draw_contact_sheet, draw_window
+from preproc.products import Product, Products
 from preproc.progress import Progress
-from preproc.publish import withdraw
-from preproc.report import PAGE, REPORT, products_of, write_report
+from preproc.publish import Publish
+from preproc.report import REPORT, write_report
 
 DATASET = "dataset.h5"
 PICTURE = "spectrograms.png"
@@ -25,6 +29,10 @@ QT = "QT.pt"
 ANNALISA = "annalisa"
 #: The folder in the output for segments that were fetched; it is removed when the run is complete.
 _FETCHED = ".batch"
+#: A function that returns whether a file of a product is there.
+IsThere = Callable[[Path], bool]
+#: A function that makes a product (see `Products.making`).
+Make = Callable[[Publish, IsThere], None]
 
 
 class Source(Protocol):
@@ -69,6 +77,12 @@ class Request:
     parameters: Parameters
     exports: frozenset[str] = frozenset()  # products besides the dataset: `QT`, `ANNALISA`
     target: str | None = None  # the channel that comes first in `QT`, or None for the first by name
+    windows: tuple[int, ...] = ()  # windows to draw by themselves
+
+    @property
+    def dataset(self) -> Path:
+        """The path of the dataset."""
+        return self.out / DATASET
 
 
 def fulfil(
@@ -81,23 +95,52 @@ def fulfil(
     """Make the requested products that are missing; return whether any was missing, or raise PreprocError.
 
     Raises OutputFailed, before anything is changed, if the folder holds the dataset of another batch. An interruption
-    at any point is safe: each file is complete or missing, and the next run continues. For `before_publishing` and
-    `notify`, see `preprocess`.
+    at any point is safe: each file is complete or missing, and the next run continues. The products of another job are
+    removed before the dataset is replaced. For `before_publishing` and `notify`, see `preprocess`.
     """
-    dataset = request.out / DATASET
     with working_in(request.out):
+        products = Products(request.out)
         digest = request.source.digest(progress)
-        if job_of(dataset) != job_key(digest, request.parameters):
-            refuse_another_batch(dataset, request.source.batch_id(), digest)
-            withdraw(request.out / REPORT)
+        job = job_key(digest, request.parameters)
+
+        def withdraw_others() -> None:
+            before_publishing()
+            _keep_only(products, job, notify)
+
+        if job_of(request.dataset) != job:
+            refuse_another_batch(request.dataset, request.source.batch_id(), digest)
             data = request.source.directory(request.out / _FETCHED, progress)
-            preprocess(data, dataset, request.parameters, progress, executor, before_publishing, notify)
-        there = products_of(request.out, str(job_of(dataset)))
-        todo = [name for name in (PICTURE, *sorted(request.exports)) if name not in there]
-        if todo:
-            _make(request, todo, there - {DATASET, PAGE}, progress)
+            preprocess(data, request.dataset, request.parameters, progress, executor, withdraw_others, notify)
+        changed = _make_missing(request, products, progress, notify)
         shutil.rmtree(request.out / _FETCHED, ignore_errors=True)
-        return bool(todo)
+        return changed
+
+
+def draw_windows(dataset: Path, windows: Sequence[int], folder: Path) -> Iterator[Path]:
+    """Draw windows of a dataset into a folder, and yield the pictures; in its own folder, they are products."""
+    pictures = {window: folder / window_picture(window) for window in windows}
+    if _is_of(folder, dataset):
+        with working_in(folder):
+            products, job = Products(folder), str(job_of(dataset))
+            for window, picture in pictures.items():
+                with products.making(Product(picture.name, job)) as (publish, _):
+                    draw_window(dataset, window, picture, publish)
+                yield picture
+    else:
+        for window, picture in pictures.items():
+            draw_window(dataset, window, picture)
+            yield picture
+
+
+def _is_of(folder: Path, dataset: Path) -> bool:
+    with suppress(OSError):
+        return (folder / DATASET).samefile(dataset)
+    return False
+
+
+def window_picture(window: int) -> str:
+    """Return the name of the picture of one window."""
+    return f"window-{window}.png"
 
 
 def refuse_another_batch(dataset: Path, batch: str | None, digest: str) -> None:
@@ -109,23 +152,53 @@ def refuse_another_batch(dataset: Path, batch: str | None, digest: str) -> None:
         raise OutputFailed(f"{dataset.parent} holds the dataset of another batch, {name}; choose another --out")
 
 
-def _make(request: Request, todo: list[str], made: set[str], progress: Progress) -> None:
-    dataset = request.out / DATASET
-    withdraw(request.out / REPORT)
-    missing: ExtraMissing | None = None
-    for name in progress(todo, "exporting"):
-        path = request.out / name
-        if name == PICTURE:
-            draw_contact_sheet(dataset, path)
-        elif name == ANNALISA:
-            export_annalisa(request.source.directory(request.out / _FETCHED, progress), dataset, path, progress)
-        else:
-            try:
-                write_qt(dataset, path, request.target)
-            except ExtraMissing as error:
-                missing = error
-                continue
-        made.add(name)
-    write_report(dataset, request.out / PICTURE, request.out, [DATASET, *sorted(made)])
-    if missing is not None:
-        raise missing
+def _keep_only(products: Products, job: str, notify: Callable[[str], None]) -> None:
+    for path in products.keep_only(job):
+        notify(f"{path} was changed after it was written: it stays, but is not of this dataset")
+
+
+def _make_missing(request: Request, products: Products, progress: Progress, notify: Callable[[str], None]) -> bool:
+    """Make the products of the dataset that are missing; return whether any was."""
+    job = str(job_of(request.dataset))
+    _keep_only(products, job, notify)
+    there = products.complete(job)
+    todo = {product: make for product, make in _wanted(request, job, progress).items() if product not in there}
+    failed: list[PreprocError] = []
+    for product in progress(list(todo), "exporting"):
+        try:
+            with products.making(product) as (publish, is_there):
+                todo[product](publish, is_there)
+        except (ExtraMissing, BadParameter) as error:
+            failed.append(error)
+    named = {product.product for product in products.complete(job)} & {PICTURE, QT, ANNALISA}
+    report = Product(REPORT, job, ", ".join(sorted(named)))
+    if report not in there:
+        with products.making(report) as (publish, _):
+            write_report(request.dataset, request.out / PICTURE, request.out, [DATASET, *sorted(named)], publish)
+    if failed:
+        raise failed[0]
+    return bool(todo) or report not in there
+
+
+def _wanted(request: Request, job: str, progress: Progress) -> dict[Product, Make]:
+    """Return the products of a request, and functions that make them."""
+    dataset, out = request.dataset, request.out
+    with h5py.File(dataset) as file:
+        target = request.target or channels_of(file)[0]
+
+    def annalisa(publish: Publish, is_there: IsThere) -> None:
+        data = request.source.directory(out / _FETCHED, progress)
+        export_annalisa(data, dataset, out / ANNALISA, progress, publish, is_there)
+
+    def picture_of(window: int) -> Make:
+        return lambda publish, _: draw_window(dataset, window, out / window_picture(window), publish)
+
+    exports: dict[Product, Make] = {
+        Product(ANNALISA, job): annalisa,
+        Product(QT, job, f"target {target}"): lambda publish, _: write_qt(dataset, out / QT, target, publish),
+    }
+    return (
+        {Product(PICTURE, job): lambda publish, _: draw_contact_sheet(dataset, out / PICTURE, publish)}
+        | {product: make for product, make in exports.items() if product.product in request.exports}
+        | {Product(window_picture(window), job): picture_of(window) for window in request.windows}
+    )

@@ -72,7 +72,7 @@ def test_gw150914_comes_out_of_the_command_line(tmp_path: Path, gw150914_files: 
         in done.stdout
     )
     assert {path.name for path in out.iterdir()} - {"QT.pt"} == {
-        *("dataset.h5", "spectrograms.png", "report.html", "report.json")
+        *(".products", "dataset.h5", "spectrograms.png", "report.html", "report.json")
     }
     assert len(done.stdout.splitlines()) <= 25
 
@@ -414,7 +414,7 @@ def test_an_old_report_that_cannot_be_replaced_is_named(
     report = tmp_path / "report.json"
     report.mkdir()
     assert main(["run", "--data", str(batch), "--out", str(tmp_path), *SMALL]) == 5
-    assert capsys.readouterr().err == f"preproc: cannot replace {report}: Is a directory\n"
+    assert capsys.readouterr().err == f"preproc: cannot write {report}: Is a directory\n"
 
 
 def test_channels_and_a_span_can_be_chosen_and_make_another_dataset(

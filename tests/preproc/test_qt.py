@@ -89,6 +89,7 @@ def test_without_torch_it_says_so_in_one_line_and_the_dataset_is_whole(
     )
     with h5py.File(out / "dataset.h5") as file:
         assert file["data"].shape == (9, 2, 10, 32)
-    assert {path.name for path in out.iterdir()} == {"dataset.h5", "spectrograms.png", "report.html", "report.json"}
+    made = {path.name for path in out.iterdir()}
+    assert made == {".products", "dataset.h5", "spectrograms.png", "report.html", "report.json"}
     with pytest.raises(ExtraMissing):
         write_qt(out / "dataset.h5", out / "QT.pt")

@@ -101,7 +101,7 @@ def test_a_simulated_batch_on_a_full_disk_ends_with_exit_code_5(small: Callable[
 
 def test_a_dataset_on_a_full_disk_ends_with_exit_code_5(small: Callable[[int], Path], tmp_path: Path) -> None:
     batch = write_batch(tmp_path / "batch", cut(noise(40, rate=256.0), "H1:A", rate=256.0))
-    folders = [small(size) for size in (8, 256, 320, 360)]
+    folders = [small(size) for size in (8, 256, 320, 364)]
     shape = ["--window=2", "--fmax=80", "--rows=32", "--columns=64", "--fduration=1", "--psd-fftlength=2"]
     results = run("preproc", folders, "run", "--data", str(batch), "--out", "OUT", *shape, "--export", "annalisa")
     failed = [".job/block-000000.npy", "dataset.h5", "dataset.h5", "annalisa/1126259448.500000.h5"]
