@@ -4,6 +4,7 @@ The strain is never in memory as a whole: each file is described when the batch 
 read again when they are needed. A batch may therefore be larger than the memory.
 """
 
+import errno
 import hashlib
 import math
 import re
@@ -86,7 +87,7 @@ def digest_directory(directory: Path, progress: Progress) -> str:
     for path in progress(list_files(directory), "comparing"):
         # As in `read_batch`, a file that cannot be opened is not among the sources.
         with suppress(OSError):
-            sources[path.name] = hashlib.sha256(read_regular(path, _LARGEST, follow=True)).hexdigest()
+            sources[path.name] = hashlib.sha256(_content(path)).hexdigest()
     return batch_digest(sources.items())
 
 
@@ -181,7 +182,7 @@ def read_manifest(directory: Path) -> Manifest | None:
 
 def _read_file(path: Path, listed: Mapping[str, ManifestEntry] | None, batch: Batch) -> None:
     try:
-        body = read_regular(path, _LARGEST, follow=True)
+        body = _content(path)
     except OSError as error:
         batch.rejected.append(about_file(path.name, Reason.UNREADABLE, str(error.strerror)))
         return
@@ -196,6 +197,15 @@ def _read_file(path: Path, listed: Mapping[str, ManifestEntry] | None, batch: Ba
         batch.pieces.append(found)
     else:
         batch.rejected.append(found)
+
+
+def _content(path: Path) -> bytes:
+    """Return the content of a segment file, or raise OSError, also if the dataset cannot hold its name."""
+    try:
+        path.name.encode()
+    except UnicodeEncodeError:
+        raise OSError(errno.EILSEQ, "the name is not UTF-8") from None
+    return read_regular(path, _LARGEST, follow=True)
 
 
 def _decode(file: str, body: bytes) -> Piece | Finding:

@@ -77,7 +77,8 @@ class Tally:
 
 def about_file(file: str, reason: Reason, why: str) -> Finding:
     """Return a finding about a file whose channel and time are unknown."""
-    return Finding("", math.nan, math.nan, reason, f"{file}: {why}")
+    named = file.encode(errors="backslashreplace").decode()
+    return Finding("", math.nan, math.nan, reason, f"{named}: {why}")
 
 
 def tally(findings: Iterable[Finding]) -> list[Tally]:

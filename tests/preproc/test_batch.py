@@ -1,4 +1,5 @@
 import hashlib
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -133,6 +134,15 @@ def test_a_file_that_cannot_be_opened_is_rejected_by_name(tmp_path: Path) -> Non
     (tmp_path / "gwblost.json").symlink_to(tmp_path / "nowhere")
     batch = read_batch(tmp_path, silent)
     assert [found.detail.partition(":")[0] for found in batch.rejected] == ["gwbfolder.json", "gwblost.json"]
+
+
+def test_a_file_whose_name_is_not_utf_8_is_rejected_by_name_and_not_in_the_digest(tmp_path: Path) -> None:
+    digest = read_batch(write(tmp_path, good=SEGMENT), silent).digest
+    (tmp_path / os.fsdecode(b"gwb\xff.json")).write_bytes(SEGMENT)
+    batch = read_batch(tmp_path, silent)
+    assert [str(found) for found in batch.rejected] == [r"unreadable file: gwb\udcff.json: the name is not UTF-8"]
+    assert [piece.file for piece in batch.pieces] == ["gwbgood.json"]
+    assert batch.digest == digest_directory(tmp_path, silent) == digest
 
 
 def test_a_t0_at_which_samples_cannot_be_distinguished_is_off_every_grid(tmp_path: Path) -> None:

@@ -398,11 +398,13 @@ def test_no_name_of_a_file_or_channel_begins_a_line_or_steers_a_terminal(
 ) -> None:
     data = write_batch(tmp_path / "data", cut(noise(12, rate=256.0), "H1:A\u202eB", rate=256.0))
     (data / "gwb\n\x1b[2J\u202e.json").write_text("no segment")
+    (data / os.fsdecode(b"gwb\xff.json")).write_text("no segment")
     assert main(["run", "--data", str(data), "--out", str(tmp_path / "out\x1b[2J"), *SMALL]) == 0
     printed = capsys.readouterr()
     assert all(line.isprintable() for line in [*printed.out.splitlines(), *printed.err.splitlines()])
     for text in (printed.out, printed.err):
-        assert r"unreadable file (gwb\n\x1b[2J\u202e.json: " in text
+        assert r"unreadable file in 2 parts (gwb\n\x1b[2J\u202e.json: " in text
+    assert r"gwb\udcff.json: the name is not UTF-8" in (tmp_path / "out\x1b[2J" / "report.html").read_text()
     assert r"H1:A\u202eB  256 Hz" in printed.out
     assert main(["run", "--data", str(tmp_path / "a\nb\u202e"), "--out", str(tmp_path / "out")]) == 1
     assert r"b\u202e" in capsys.readouterr().err
