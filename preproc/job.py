@@ -1,7 +1,7 @@
 """The finished blocks of a run, in a folder beside its result, so that an interrupted run can continue.
 
-Each block of windows is one file, complete or missing. The blocks belong to a key that identifies the input and
-everything that determines the result; with another key they are removed.
+Each block of windows is one file, complete or missing: an array as in an NPY file, and its SHA-256. The blocks belong
+to a key that identifies the input and everything that determines the result; with another key they are removed.
 """
 
 import errno
@@ -20,7 +20,7 @@ import scipy
 from numpy.typing import NDArray
 
 from gwservice.atomic import locked
-from gwservice.regular_file import read_regular
+from gwservice.regular_file import open_regular, read_regular
 from preproc.errors import OutputFailed, Unwritable
 from preproc.parameters import Parameters
 from preproc.publish import published
@@ -95,7 +95,7 @@ class Job:
         """Return whether a block is finished and can be read; a damaged one is computed again."""
         try:
             self.load(block)
-        except Exception:  # noqa: BLE001 (NumPy reads the header as Python code, with errors of all kinds)
+        except OutputFailed:
             return False
         return True
 
@@ -105,10 +105,21 @@ class Job:
             # `np.save` does not report why a write failed.
             np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(energy))
             file.write(np.ascontiguousarray(energy).data)
+            file.write(_digest(energy))
 
     def load(self, block: int) -> NDArray[np.float32]:
-        """Return a finished block."""
-        return np.asarray(np.load(self._path(block), allow_pickle=False), dtype=np.float32)
+        """Return a finished block, or raise OutputFailed if it is missing or damaged."""
+        path = self._path(block)
+        try:
+            with open_regular(path) as file:
+                energy = np.asarray(np.lib.format.read_array(file, allow_pickle=False), dtype=np.float32)
+                if file.read() == _digest(energy):
+                    return energy
+        except OSError as error:
+            raise OutputFailed(f"cannot read {path}: {error.strerror or error}") from error
+        except Exception:  # noqa: BLE001, S110 (NumPy reads the header as Python code, with errors of all kinds)
+            pass
+        raise OutputFailed(f"{path} is damaged; the same command computes it again")
 
     def forget(self) -> None:
         """Remove the blocks."""
@@ -116,3 +127,9 @@ class Job:
 
     def _path(self, block: int) -> Path:
         return self._folder / f"block-{block:06d}.npy"
+
+
+def _digest(energy: NDArray[np.float32]) -> bytes:
+    digest = hashlib.sha256(str(energy.shape).encode())
+    digest.update(np.ascontiguousarray(energy).data)
+    return digest.digest()
