@@ -11,7 +11,7 @@ from pathlib import Path
 
 from databuffer.errors import VolumeError
 from databuffer.storage.catalog import BatchRow
-from databuffer.storage.dropped import TIERS
+from databuffer.storage.dropped import is_dropped
 from databuffer.storage.finding import Finding
 from databuffer.storage.manifest import read_manifest
 from databuffer.storage.marks import BatchMark
@@ -64,7 +64,7 @@ def _claims(store: Store, folder: Path) -> Iterator[tuple[str, int, Path]]:
     with suppress(VolumeError):
         manifest = read_manifest(folder)
         present = store.volume.sizes(folder).keys()
-        missing = 0 if (folder / TIERS).exists() else len({entry.name for entry in manifest.segments} - present)
+        missing = 0 if is_dropped(folder) else len({entry.name for entry in manifest.segments} - present)
         yield manifest.batch, missing, folder
 
 

@@ -4,6 +4,7 @@ It is on the disk before the first segment is deleted, so that even without a ca
 damaged one. MANIFEST.json and the log stay in the folder, and META.json has what the `meta` of its segments contains.
 """
 
+import os
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -20,6 +21,8 @@ from gwwire.tiering import Replica, Tiering
 
 #: The names of the files.
 TIERS, META = "TIERS.json", "META.json"
+#: The remedy for a MANIFEST.json beside TIERS.json that is missing or malformed: the packs in tiers have it, too.
+REMEDY = "end the buffer, and run `python -m databuffer tiers rebuild`: the pack in a tier has the manifest, too"
 
 
 class Dropped(msgspec.Struct, frozen=True):
@@ -44,6 +47,11 @@ def read_dropped(folder: Path) -> Dropped | None:
         return parse_json(content, Dropped)
     except ValueError as error:
         raise VolumeFailed(f"{folder / TIERS} cannot be understood: {error}") from error
+
+
+def is_dropped(folder: Path) -> bool:
+    """Return whether TIERS.json is in a folder, whatever it says; not if the folder cannot be read."""
+    return os.path.exists(folder / TIERS)  # noqa: PTH110 (it raises nothing)
 
 
 def encode_dropped(dropped: Dropped) -> bytes:

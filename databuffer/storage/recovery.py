@@ -17,7 +17,7 @@ from databuffer.errors import VolumeError, VolumeFailed
 from databuffer.storage.batch_ids import archive_rows, archives_by_batch, ids_claimed_twice, mark_by_files
 from databuffer.storage.catalog import BatchRow
 from databuffer.storage.clock import ns_of, unix_ns
-from databuffer.storage.dropped import read_dropped
+from databuffer.storage.dropped import REMEDY, is_dropped, read_dropped
 from databuffer.storage.files import volume_errors
 from databuffer.storage.finding import Finding
 from databuffer.storage.freeze_recovery import holder, seals
@@ -57,6 +57,10 @@ def recover(store: Store, *, thorough: bool = False) -> Iterator[Finding]:
     store.open(thorough=thorough)
     if store.catalog.replaced:
         yield Finding(store.catalog.replaced, "moved aside and rebuilt from the volume", lambda: None)
+    for finding in _nameless(store):  # before `_left_out` is asked
+        if finding.repair:
+            finding.repair()
+        yield finding
     unchanged = not thorough and store.catalog.take_clean_stop() == store.trace() and not _left_out(store)
     for finding in _examine(store, unchanged=unchanged, thorough=thorough):
         if finding.repair:
@@ -119,6 +123,21 @@ def _archives_and_catalog(store: Store, archives: Mapping[str, Path]) -> Iterato
             yield Finding(what, remedy, partial(_drop_archive, store, row.id, is_lost=True))
         else:
             yield Finding(what, "dropped", partial(_drop_archive, store, row.id))
+
+
+def _nameless(store: Store) -> Iterator[Finding]:
+    """Drop archives that were added without their manifest though TIERS.json names their batch, and not a copy of it.
+
+    An earlier version added them with an id of their own, and without the segments that only tiers have.
+    """
+    rows = archive_rows(store)
+    batches = {row.id for row in rows.values()}
+    for name in sorted(name for name, row in rows.items() if row.frozen is None):
+        folder = store.volume.root / name
+        if not is_dropped(folder) or ((manifest := readable_manifest(folder)) and manifest.batch in batches):
+            continue
+        what = f"archive {name!r} is batch {rows[name].id} in the catalog, because its manifest could not be read"
+        yield Finding(what, "dropped from the catalog", partial(_drop_archive, store, rows[name].id))
 
 
 def _left_out(store: Store) -> set[str]:
@@ -197,15 +216,19 @@ def _differences(folder: Path) -> Iterator[str]:
 
 
 def _why_unreadable(folder: Path) -> str | None:
-    """Return why a folder cannot be listed, or its manifest cannot be read, or None; it may be missing or malformed."""
+    """Return why a folder cannot be listed, or its manifest cannot be read, or None.
+
+    The manifest may be missing or malformed unless TIERS.json says that the segments are in tiers: only it names them.
+    """
     try:
         with volume_errors():
             os.scandir(folder).close()
         read_manifest(folder)
     except VolumeError as error:
         cause = error.__cause__
-        is_read_error = isinstance(cause, OSError) and not isinstance(cause, (FileNotFoundError, UnusableFile))
-        return error.detail if is_read_error else None
+        if isinstance(cause, OSError) and not isinstance(cause, (FileNotFoundError, UnusableFile)):
+            return error.detail
+        return f"{error.detail}; {REMEDY}" if is_dropped(folder) else None
     return None
 
 

@@ -2,27 +2,28 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import suppress
 from functools import partial
 
 from databuffer.errors import VolumeError
 from databuffer.holdings import file_table, packed, table
-from databuffer.holdings.contents import Contents
+from databuffer.holdings.contents import PACKS_FOLDER, Contents
 from databuffer.holdings.packed import Needed
+from databuffer.storage.dropped import REMEDY, is_dropped
 from databuffer.storage.files import sha256_of, volume_errors
 from databuffer.storage.finding import Finding
 from databuffer.storage.store import Store
 from databuffer.tiers.ledger import replicas
 from databuffer.tiers.ledger.replicas import ReplicaRow
 from databuffer.tiers.packs.pack import files_pack
+from gwwire.manifest import MANIFEST
 from gwwire.tiering import DISK, ReplicaState
 
 
 def check_files(store: Store) -> Iterator[Finding]:
-    """Yield what is wrong with the contents of files; the store is open, and nothing is repaired yet.
+    """Yield what is wrong with files of holdings and manifests of their packs; nothing is repaired yet.
 
     A file of which a tier has a verified copy is restored from there after the repair, which marks that of the disk as
-    LOST. A content that belongs to no file is moved to quarantine.
+    LOST. A content that belongs to no file is moved to quarantine, if all manifests can be read. The store is open.
     """
     contents = Contents(store.volume.holdings)
     if not contents.root.is_dir():
@@ -32,24 +33,36 @@ def check_files(store: Store) -> Iterator[Finding]:
     for digest, each in needed.items():
         if problem := _problem(contents, digest, each.size):
             yield _finding(store, each, problem)
-    for digest in _names(contents) - needed.keys() - _promised(store, contents):
+    promised, unreadable = _promised(store, contents)
+    yield from unreadable
+    for digest in _names(contents) - needed.keys() - promised if not unreadable else ():
         reason = "no file of a holding has this content"
         set_aside = partial(store.volume.set_aside, contents.path(digest), reason)
         yield Finding(f".holdings/objects/{digest[:2]}/{digest}: {reason}", "moved to quarantine", set_aside)
 
 
-def _promised(store: Store, contents: Contents) -> set[str]:
-    """Return the contents of packs that the ledger does not know: the next start restores their holdings."""
+def _promised(store: Store, contents: Contents) -> tuple[set[str], list[Finding]]:
+    """Return the contents of packs that the ledger does not know, and the manifests of packs that cannot be read.
+
+    The next start restores the holdings of the first.
+    """
     with store.catalog.database.reading() as connection:
         known = {row.pack for row in packed.all_packs(connection)}
     promised: set[str] = set()
+    unreadable: list[Finding] = []
     with volume_errors():
-        folders = list(contents.packs.glob("*"))
+        folders = sorted(contents.packs.glob("*"))
     for folder in folders:
-        if packed.pack_of(folder.name) not in known:
-            with suppress(VolumeError):  # without a manifest
-                promised.update(member.sha256 for member in files_pack(folder).tar.members[1:])
-    return promised
+        is_known = packed.pack_of(folder.name) in known
+        try:
+            members = files_pack(folder).tar.members[1:]
+        except VolumeError as error:
+            if is_known or is_dropped(folder) or (folder / MANIFEST).exists():  # else it was being made
+                what = f".holdings/{PACKS_FOLDER}/{folder.name}: its manifest cannot be read: {error.detail}"
+                unreadable.append(Finding(f"{what}; {REMEDY}"))
+        else:
+            promised.update([] if is_known else [member.sha256 for member in members])
+    return promised, unreadable
 
 
 def _problem(contents: Contents, digest: str, size: int) -> str | None:

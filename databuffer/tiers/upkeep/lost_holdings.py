@@ -12,6 +12,7 @@ from databuffer.holdings import packed, restored
 from databuffer.holdings.contents import PACKS_FOLDER
 from databuffer.holdings.packed import pack_of
 from databuffer.storage.clock import steady_ns
+from databuffer.storage.dropped import REMEDY, TIERS
 from databuffer.storage.files import read_stored, volume_errors
 from databuffer.storage.store import Store
 from databuffer.tiers.moves.replica_ledger import ReplicaLedger
@@ -67,7 +68,7 @@ class LostHoldings:
     def _heads(self) -> Iterator[_Head]:
         """Yield the heads of the manifests of packs that the ledger does not have."""
         with volume_errors():
-            folders = [path.parent for path in self._folders.glob(f"*/{MANIFEST}")]
+            folders = sorted({path.parent for name in (MANIFEST, TIERS) for path in self._folders.glob(f"*/{name}")})
         if not folders:
             return
         with self._store.catalog.database.reading() as connection:
@@ -81,7 +82,7 @@ class LostHoldings:
             with volume_errors():
                 head = parse_json(read_stored(folder / MANIFEST), _Head)
         except (VolumeError, ValueError) as error:
-            self._report(folder.name, str(error))
+            self._report(folder.name, f"its manifest cannot be read: {error}; {REMEDY}")
             return None
         if head.transaction != folder.name:
             self._report(folder.name, f"its manifest is that of {head.transaction}")

@@ -3,7 +3,8 @@
 A pack has the manifest of its batch at its head, so that the tiers alone are enough: the folder of a batch is restored
 with MANIFEST.json and a TIERS.json that names the replicas, as if the disk had dropped the batch. A start then adds the
 batch to the catalog and the replicas to the ledger, and compares every byte of them. The manifests of packs of files
-are restored in the same way; a start makes the holdings again that the catalog does not have.
+are restored in the same way; a start makes the holdings again that the catalog does not have. In a folder that exists,
+a manifest that is missing or malformed is restored.
 """
 
 import time
@@ -11,16 +12,28 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 
 from databuffer.amounts import count
+from databuffer.errors import VolumeFailed
 from databuffer.holdings.contents import PACKS_FOLDER
-from databuffer.storage.dropped import TIERS, Dropped, encode_dropped
-from databuffer.storage.files import make_folder, replace_file, volume_errors
+from databuffer.storage.dropped import TIERS, Dropped, encode_dropped, is_dropped, read_dropped
+from databuffer.storage.files import make_folder, move_unusable_aside, replace_file, volume_errors
 from databuffer.storage.finding import Finding
 from databuffer.storage.manifest import read_manifest
+from databuffer.storage.segment_recovery import check_reachable
 from databuffer.storage.store import Store
 from databuffer.storage.volume import archive_name
-from databuffer.tiers.packs.pack import PREFIXES, FilesPack, SegmentPack, files_key, key_of, read_head, tier_range
+from databuffer.tiers.packs.pack import (
+    PREFIXES,
+    FilesPack,
+    SegmentPack,
+    files_key,
+    files_pack,
+    key_of,
+    read_head,
+    tier_range,
+)
 from databuffer.tiers.tier import Locality, StageState, Stored, Tier, TierError
 from gwservice.atomic import sync as sync_folder
 from gwwire.manifest import MANIFEST
@@ -34,15 +47,16 @@ _POLL_SECONDS = 0.5
 
 
 def rebuild(store: Store, tiers: Collection[Tier]) -> Iterator[Finding]:
-    """Yield each pack in the tiers whose batch has no folder on the volume; the repair restores the folder.
+    """Yield each pack in the tiers whose manifest the volume lacks; the repair restores it, with the folder if needed.
 
-    The store is not open. Its catalog, if there is one, says how the folder was named. Raise VolumeError, or TierError
-    if a tier cannot be listed.
+    The folders whose manifest cannot be restored come last. The store is not open. Its catalog, if there is one, says
+    how the folder was named. Raise VolumeError, or TierError if a tier cannot be listed.
     """
     store.volume.lock()
     with volume_errors():
         make_folder(store.volume.incoming)
-    listed = _listed(store, tiers)
+    known, broken = _manifests(store)
+    listed = _listed(tiers, known)
     names = _names(store) if listed else {}
     # Packs that are on tape only have to be staged.
     for tier in sorted(tiers, key=lambda tier: tier.kind == "tape"):
@@ -52,12 +66,18 @@ def rebuild(store: Store, tiers: Collection[Tier]) -> Iterator[Finding]:
             except (TierError, ValueError) as error:
                 yield Finding(f"{key} in tier {tier.name} cannot be used: {error}")
                 continue
-            yield from _restoring(store, pack, listed.pop(key), names)
+            folder = next((folder for folder in broken if _is_of(store, folder, pack, names)), None)
+            for finding in _restoring(store, pack, listed.pop(key), names, folder):
+                if folder and finding.repair:
+                    broken.pop(folder, None)
+                yield finding
+    for folder, reason in broken.items():
+        if _had_manifest(folder):
+            yield Finding(f"{reason}; it cannot be restored from the tiers")
 
 
-def _listed(store: Store, tiers: Iterable[Tier]) -> dict[str, dict[str, Stored]]:
-    """Return by key and tier what the tiers list and no folder on the volume has."""
-    known = {key_of(batch) for batch in _on_volume(store)} | _files_on_volume(store)
+def _listed(tiers: Iterable[Tier], known: Collection[str]) -> dict[str, dict[str, Stored]]:
+    """Return by key and tier what the tiers list besides the known keys."""
     listed: dict[str, dict[str, Stored]] = {}
     for tier in tiers:
         for prefix in PREFIXES:
@@ -67,17 +87,53 @@ def _listed(store: Store, tiers: Iterable[Tier]) -> dict[str, dict[str, Stored]]
     return listed
 
 
-def _files_on_volume(store: Store) -> set[str]:
-    """Return the keys of the packs of files whose manifests are on the volume."""
+def _manifests(store: Store) -> tuple[set[str], dict[Path, str]]:
+    """Return the keys of the packs whose manifests are on the volume, and the folders without one, with the reasons.
+
+    Raise VolumeError if a manifest is there that cannot be read: it may be whole.
+    """
+    known: set[str] = set()
+    broken: dict[Path, str] = {}
     with volume_errors():
-        return {files_key(path.parent.name) for path in store.volume.holdings.glob(f"{PACKS_FOLDER}/*/{MANIFEST}")}
+        of_files = [path for path in store.volume.holdings.glob(f"{PACKS_FOLDER}/*") if path.is_dir()]
+    for folder in [*store.volume.archives(), *of_files]:
+        try:
+            if folder in of_files:
+                files_pack(folder)
+                known.add(files_key(folder.name))
+            else:
+                known.add(key_of(read_manifest(folder).batch))
+        except VolumeFailed as error:
+            check_reachable(error)
+            if folder not in of_files or _had_manifest(folder):
+                broken[folder] = error.detail
+    return known, broken
 
 
-def _on_volume(store: Store) -> Iterator[str]:
-    """Yield the ids of the batches in the folders of archives that have a manifest."""
-    for folder in store.volume.archives():
-        if (folder / MANIFEST).exists():
-            yield read_manifest(folder).batch
+def _had_manifest(folder: Path) -> bool:
+    """Return whether a folder has had a manifest for sure; an archive needs none."""
+    return is_dropped(folder) or (folder / MANIFEST).exists()
+
+
+def _is_of(store: Store, folder: Path, pack: AnyPack, names: Mapping[str, str]) -> bool:
+    """Return whether a folder without a manifest is that of a pack: by TIERS.json, the catalog or its segments."""
+    if isinstance(pack, FilesPack):
+        return folder == store.volume.holdings / PACKS_FOLDER / pack.manifest.transaction
+    if folder.parent != store.volume.root:
+        return False
+    if not is_dropped(folder):
+        present = store.volume.sizes(folder).items()
+        return bool(present) and present <= {(each.name, each.size) for each in pack.manifest.segments}
+    dropped = _readable_dropped(folder)
+    return dropped.batch == pack.manifest.batch if dropped else names.get(pack.manifest.batch) == folder.name
+
+
+def _readable_dropped(folder: Path) -> Dropped | None:
+    """Return what TIERS.json says, or None if it is missing or malformed."""
+    try:
+        return read_dropped(folder)
+    except VolumeFailed:
+        return None
 
 
 def _open_ids(store: Store) -> set[str]:
@@ -106,11 +162,22 @@ def _checked(key: str, read: Callable[[], AnyPack]) -> AnyPack:
     return pack
 
 
-def _restoring(store: Store, pack: AnyPack, found: Mapping[str, Stored], names: Mapping[str, str]) -> Iterator[Finding]:
+def _restoring(
+    store: Store, pack: AnyPack, found: Mapping[str, Stored], names: Mapping[str, str], folder: Path | None
+) -> Iterator[Finding]:
+    """Yield what is wrong with the replicas of a pack, and its restoration; `folder`: only its manifest is missing."""
     whole = {tier: stored for tier, stored in found.items() if stored.size == pack.size}
     for tier in sorted(found.keys() - whole.keys()):
         size = f"{found[tier].size} bytes, not {pack.size}"
         yield Finding(f"{found[tier].key} in tier {tier} has {size}")
+    if folder:
+        dropped = _readable_dropped(folder)
+        if dropped and pack.size not in {each.size for each in dropped.replicas}:
+            yield Finding(f"{pack.text}: {pack.size} bytes in {', '.join(found)}, not as {folder / TIERS} says")
+        elif whole:
+            what = f"{pack.text}: in {', '.join(whole)}, and the manifest in {folder.name!r} is missing or malformed"
+            yield Finding(what, "its manifest is restored", partial(restore_manifest, folder, pack))
+        return
     if isinstance(pack, FilesPack):
         if whole:
             what = f"{pack.text}: in {', '.join(whole)}, and the manifest is not on the volume"
@@ -139,6 +206,13 @@ def _restore_files(store: Store, pack: FilesPack, found: Mapping[str, Stored]) -
         for name, content in reversed(_files_of(pack, folder.name, found).items()):  # with the manifest, it is there
             replace_file(folder / name, content, durable=True)
         sync_folder(folder.parent)
+
+
+def restore_manifest(folder: Path, pack: AnyPack) -> None:
+    """Write the manifest of a pack to its folder, which has everything else."""
+    with volume_errors():
+        move_unusable_aside(folder / MANIFEST)
+        replace_file(folder / MANIFEST, pack.content, durable=True)
 
 
 def _files_of(pack: AnyPack, name: str, found: Mapping[str, Stored]) -> dict[str, bytes]:

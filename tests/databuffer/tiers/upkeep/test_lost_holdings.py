@@ -69,13 +69,18 @@ def lose_everything(settings: BufferSettings, lose_catalog: Callable[[], None]) 
         settings.DTVOLROOT.mkdir()
         for path in settings.ADMROOT.iterdir():
             path.unlink()
-        store = create_store(settings)
-        for finding in rebuild(store, [tier]):
-            assert finding.repair
-            finding.repair()
-        store.close()
+        restore_manifests(settings, tier)
 
     return lose
+
+
+def restore_manifests(settings: BufferSettings, tier: CountingTier) -> None:
+    """Restore from a tier what the volume lacks."""
+    store = create_store(settings)
+    for finding in rebuild(store, [tier]):
+        assert finding.repair
+        finding.repair()
+    store.close()
 
 
 async def all_holdings(buffer: Buffer) -> list[Holding]:
@@ -252,3 +257,47 @@ async def test_fsck_leaves_contents_that_the_next_start_finds_again(
         monkeypatch.setenv(name, str(getattr(settings, name)))
     main(["fsck", "--repair"])
     assert len(list((settings.DTVOLROOT / ".holdings" / "objects").glob("*/*"))) == len(FILES)
+
+
+@pytest.mark.parametrize("policy", [DROPPED, KEPT], ids=["dropped", "kept"])
+@pytest.mark.parametrize("content", [b'{"transaction": "', b"", None], ids=["half", "empty", "missing"])
+async def test_a_manifest_that_cannot_be_read_is_named_and_restored_from_its_pack(  # noqa: PLR0913, PLR0917 (two are parameters)
+    opening: OpenBuffer,
+    tier: CountingTier,
+    lose_catalog: Callable[[], None],
+    settings: BufferSettings,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+    policy: Tiering,
+    content: bytes | None,
+) -> None:
+    where = {"object": VERIFIED} if policy is DROPPED else {DISK: VERIFIED, "object": VERIFIED}
+    made = await packed(await opening(tier, holding_tiering=policy), where)
+    lose_catalog()
+    packs = Contents(settings.DTVOLROOT / ".holdings").packs
+    manifest = packs / made.id / MANIFEST
+    before = manifest.read_bytes()
+    if content is None:
+        manifest.unlink()
+    else:
+        manifest.write_bytes(content)
+    buffer = await opening(tier, holding_tiering=policy)
+    assert await all_holdings(buffer) == []
+    await sweep(buffer)
+    await buffer.close()
+    is_named = content is not None or policy is DROPPED  # else nothing says that there was a pack
+    assert ("`python -m databuffer tiers rebuild`" in caplog.text) == is_named
+    for name in ("DTVOLROOT", "DATAROOT", "ADMROOT", "LOGROOT"):
+        monkeypatch.setenv(name, str(getattr(settings, name)))
+    if is_named:
+        assert main(["fsck", "--repair"]) == 1
+        assert f".holdings/packs/{made.id}: its manifest cannot be read: " in capsys.readouterr().out
+    restore_manifests(settings, tier)
+    assert manifest.read_bytes() == before
+    buffer = await opening(tier, holding_tiering=policy)
+    await sweep(buffer)
+    assert [each.label for each in await all_holdings(buffer)] == ["spectra"]
+    assert {path: await read_file(buffer, made, path) for path in FILES} == FILES
+    await buffer.close()
+    assert main(["fsck"]) == 0

@@ -2,16 +2,20 @@
 
 import asyncio
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from databuffer.__main__ import main
+from databuffer.app import create_store
 from databuffer.buffer import Buffer
 from databuffer.settings import BufferSettings
-from databuffer.storage.catalog import CataloguedSegment, SegmentFilter
+from databuffer.storage.catalog import BatchRow, CataloguedSegment, SegmentFilter
+from databuffer.storage.dropped import TIERS
 from databuffer.tiers.packs.pack import key_of
 from databuffer.tiers.upkeep import rebuild, sweep
+from gwwire.manifest import MANIFEST
 from gwwire.public import BatchState
 from gwwire.tiering import DISK, ReplicaState, Tiering
 from tests.support.archives import OpenBuffer, performed, states, until
@@ -229,3 +233,182 @@ async def test_nothing_is_restored_beside_a_buffer_or_from_half_of_the_tiers(
     shutil.rmtree(settings.DTVOLROOT)
     assert await run("tiers", "rebuild") == 1
     assert capsys.readouterr().err == f"databuffer: tiers: DTVOLROOT {settings.DTVOLROOT} is not a folder\n"
+
+
+# ---- manifests that are missing or malformed
+
+
+def cut(manifest: Path) -> None:
+    manifest.write_bytes(manifest.read_bytes()[: manifest.stat().st_size // 2])
+
+
+def empty(manifest: Path) -> None:
+    manifest.write_bytes(b"")
+
+
+def remove(manifest: Path) -> None:
+    manifest.unlink()
+
+
+Damage = Callable[[Path], None]
+damages = pytest.mark.parametrize("damage", [cut, empty, remove])
+
+
+async def archived(buffer: Buffer) -> list[BatchRow]:
+    return [row for row in await buffer.queries.batches() if row.archived]
+
+
+def add_without_manifest(settings: BufferSettings, folder: Path) -> str:
+    """Have an archive in the catalog as it was added without its manifest by an earlier version; return its id."""
+    store = create_store(settings)
+    store.catalog.open()
+    row = next(row for row in store.catalog.batches.all() if row.path == folder.name)
+    made = f"a{folder.name.replace(' ', '-')}"
+    store.catalog.batches.drop(row.id)
+    store.catalog.batches.put(BatchRow(made, BatchState.ARCHIVED, row.opened, row.path, archived=row.archived))
+    store.close()
+    return made
+
+
+@damages
+async def test_a_batch_that_only_tiers_have_is_left_out_until_its_manifest_is_restored(
+    open_buffer: OpenBuffer,
+    settings: BufferSettings,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+    damage: Damage,
+) -> None:
+    buffer = await open_buffer()
+    broken, other = await archive(buffer, OBJECT), await archive(buffer, OBJECT)
+    rows = {batch: await buffer.queries.batch(batch) for batch in (broken, other)}
+    names = [row.name for row in await segments(buffer, broken)]
+    await buffer.close()
+    folder = settings.DTVOLROOT / rows[broken].path
+    policy = (folder / TIERS).read_bytes()
+    lose(settings.ADMROOT, settings.DTVOLROOT / ".ledger")
+    damage(folder / MANIFEST)
+    for _ in range(2):
+        caplog.clear()
+        buffer = await open_buffer()
+        assert [row.id for row in await archived(buffer)] == [other]
+        await buffer.close()
+        assert f"not repaired: archive {folder.name!r} is not in the catalog, and cannot be read" in caplog.text
+        assert "`python -m databuffer tiers rebuild`" in caplog.text
+        assert await run("fsck") == 1
+        assert f"archive {folder.name!r}: it cannot be read: " in capsys.readouterr().out
+    assert await run("tiers", "rebuild") == 0
+    assert "1 folder restored, 0 problems" in capsys.readouterr().out
+    assert (folder / TIERS).read_bytes() == policy
+    buffer = await open_buffer()
+    await until(buffer, broken, {"object": VERIFIED})
+    assert {row.id: row.digest for row in await archived(buffer)} == {id_: row.digest for id_, row in rows.items()}
+    assert [row.name for row in await segments(buffer, broken)] == names
+    assert (await buffer.tiers.replicas(broken)).tiering == OBJECT
+    await buffer.close()
+    assert await run("fsck") == 0
+
+
+@damages
+@pytest.mark.parametrize("is_repaired", [False, True], ids=["at a start", "by fsck"])
+async def test_a_batch_that_was_added_without_its_manifest_gets_its_id_when_the_manifest_is_back(
+    open_buffer: OpenBuffer,
+    settings: BufferSettings,
+    capsys: pytest.CaptureFixture[str],
+    damage: Damage,
+    *,
+    is_repaired: bool,
+) -> None:
+    buffer = await open_buffer()
+    batch = await archive(buffer, OBJECT)
+    row = await buffer.queries.batch(batch)
+    await buffer.close()
+    folder = settings.DTVOLROOT / row.path
+    manifest = (folder / MANIFEST).read_bytes()
+    made = add_without_manifest(settings, folder)
+    damage(folder / MANIFEST)
+    buffer = await open_buffer()
+    assert await archived(buffer) == [], "left out"
+    await buffer.close()
+    add_again = create_store(settings)
+    add_again.catalog.open()
+    add_again.catalog.batches.put(BatchRow(made, BatchState.ARCHIVED, row.opened, row.path, archived=row.archived))
+    add_again.close()
+    (folder / MANIFEST).write_bytes(manifest)
+    assert await run("fsck") == 1
+    assert f"archive {folder.name!r} is batch {made} in the catalog" in capsys.readouterr().out
+    if is_repaired:
+        assert await run("fsck", "--repair") == 0
+    buffer = await open_buffer()
+    assert [(each.id, each.n_itm) for each in await archived(buffer)] == [(batch, row.n_itm)]
+    await until(buffer, batch, {"object": VERIFIED})
+    await buffer.close()
+    assert await run("fsck") == 0
+
+
+@damages
+async def test_a_manifest_is_restored_beside_the_segments_that_the_disk_has(
+    open_buffer: OpenBuffer, settings: BufferSettings, capsys: pytest.CaptureFixture[str], damage: Damage
+) -> None:
+    buffer = await open_buffer()
+    batch = await archive(buffer, Tiering(("object",)))
+    before = await buffer.queries.batch(batch)
+    await buffer.close()
+    folder = settings.DTVOLROOT / before.path
+    lose(settings.ADMROOT, settings.DTVOLROOT / ".ledger")
+    damage(folder / MANIFEST)
+    assert await run("tiers", "rebuild") == 0
+    assert "1 folder restored, 0 problems" in capsys.readouterr().out
+    assert list(settings.DTVOLROOT.glob("20*")) == [folder]
+    assert not (folder / TIERS).exists()
+    buffer = await open_buffer()
+    await until(buffer, batch, {DISK: VERIFIED, "object": VERIFIED})
+    [row] = await archived(buffer)
+    assert (row.id, row.digest) == (batch, before.digest)
+
+
+async def test_a_rebuild_goes_on_after_manifests_that_it_cannot_restore_and_names_them(
+    open_buffer: OpenBuffer, settings: BufferSettings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    buffer = await open_buffer()
+    alone, gone, other_size, whole, lost = [await archive(buffer, each) for each in (None, *[OBJECT] * 4)]
+    folders = {
+        batch: settings.DTVOLROOT / (await buffer.queries.batch(batch)).path
+        for batch in (alone, gone, other_size, whole, lost)
+    }
+    await buffer.close()
+    for batch in (alone, gone, other_size, whole):
+        cut(folders[batch] / MANIFEST)
+    shutil.rmtree(folders[lost])
+    object_file(settings, gone).unlink()
+    named = folders[other_size] / TIERS
+    size = object_file(settings, other_size).stat().st_size
+    named.write_text(named.read_text().replace(f'"size": {size}', f'"size": {size - 1024}'))
+    assert await run("tiers", "rebuild") == 1
+    told = capsys.readouterr().out
+    for batch in (alone, gone, other_size):
+        assert f"{folders[batch] / MANIFEST} cannot be understood" in told
+    assert f"{size} bytes in object, not as {named} says" in told
+    assert "2 folders restored, 4 problems" in told
+    buffer = await open_buffer()
+    for batch in (whole, lost):
+        await until(buffer, batch, {"object": VERIFIED})
+        for row in await segments(buffer, batch):
+            file = await buffer.tier_reader.open(row)
+            assert file
+            file.close()
+
+
+async def test_a_copy_of_the_folder_of_a_dropped_batch_stays_in_the_catalog_beside_it(
+    open_buffer: OpenBuffer, settings: BufferSettings
+) -> None:
+    buffer = await open_buffer()
+    batch = await archive(buffer, OBJECT)
+    folder = settings.DTVOLROOT / (await buffer.queries.batch(batch)).path
+    await buffer.close()
+    copy = folder.with_name("2020-01-01 00 00")
+    shutil.copytree(folder, copy)
+    buffer = await open_buffer()
+    rows = await archived(buffer)
+    await buffer.close()
+    assert {row.id: row.path for row in rows} == {batch: folder.name, "a2020-01-01-00-00": copy.name}
+    assert await run("fsck") == 0
