@@ -1,19 +1,21 @@
 """Bytes of segments and files from the tiers, for readers whose pack is not on the disk.
 
 A replica that can be read now is read at once; its bytes count only if they have the SHA-256 of the manifest. What is
-on tape only is refused as OnTape, and its recall has begun.
+on tape only is refused as OnTape, and its recall has begun. If the manifest cannot be read, it is restored from a
+replica.
 """
 
 import asyncio
 import hashlib
+import logging
 import os
 import sys
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from functools import lru_cache, partial
 from tempfile import TemporaryFile
 from typing import BinaryIO
 
-from databuffer.errors import NotFound, OnTape, TierFailed
+from databuffer.errors import NotFound, OnTape, TierFailed, VolumeError, VolumeFailed
 from databuffer.storage.catalog import CataloguedSegment
 from databuffer.storage.clock import steady_ns
 from databuffer.tar import Member
@@ -22,12 +24,18 @@ from databuffer.tiers.ledger.replicas import ReplicaRow
 from databuffer.tiers.moves.mover import Mover
 from databuffer.tiers.moves.own_threads import OwnThreads
 from databuffer.tiers.moves.replica_ledger import ReplicaLedger
-from databuffer.tiers.packs.pack import PackDamaged, tier_range
+from databuffer.tiers.packs.heads import checked_head, restore_manifest
+from databuffer.tiers.packs.pack import Pack, PackDamaged, read_head, tier_range
 from databuffer.tiers.packs.packs import Packs, record_of
 from databuffer.tiers.packs.source import PackSource
 from databuffer.tiers.recalls.recall import READERS, Recalls
 from databuffer.tiers.tier import TAPE, Locality, NotOnline, NotThere, Tier, TierError
 from gwwire.tiering import DISK, Recall, RecallState, ReplicaState, on_tape_text
+
+log = logging.getLogger(__name__)
+
+#: Return the member of a pack that is to be read.
+FindMember = Callable[[Pack], Member]
 
 #: Reads of one tier at the same time: a tier that does not answer takes no thread of the others.
 _THREADS = 8
@@ -64,7 +72,7 @@ class TierReader:
             return None
         member = Member(segment.name, segment.bytes, segment.sha256)
         try:
-            stream = await self._begin(*found, member, 0, member.size, f"segment {segment.name}")
+            stream = await self._begin(*found, lambda _: member, 0, member.size, f"segment {segment.name}")
         except NotOnline:
             ask = self._recalls.ask if recalls else self._recalls.states.get
             raise not_readable(await ask(segment.batch, READERS)) from None
@@ -78,15 +86,14 @@ class TierReader:
         found = await asyncio.to_thread(self._find, pack)
         if found is None:
             return None
-        source = found[0]
-        member = await asyncio.to_thread(source.pack.member, name)
+        text = f"{name} of {found[0].text}"
         try:
-            return await self._begin(*found, member, start, stop, f"{name} of {source.text}")
+            return await self._begin(*found, lambda pack: pack.member(name), start, stop, text)
         except NotOnline:
             raise not_readable(await self._recalls.ask(pack, READERS)) from None
 
     async def _begin(  # noqa: PLR0913, PLR0917 (what is read, and its name)
-        self, source: PackSource, rows: Sequence[ReplicaRow], member: Member, start: int, stop: int, text: str
+        self, source: PackSource, rows: Sequence[ReplicaRow], find: FindMember, start: int, stop: int, text: str
     ) -> "TierStream":
         """Return bytes of a member from the first replica that has them.
 
@@ -97,7 +104,7 @@ class TierReader:
         problems = [problem for row in others if (problem := self._mover.access.problem(row))]
         on_tape, failed = False, False
         for i, row in enumerate(readable):
-            portions = self._read_from(self._mover.tiers[row.tier], source, row, member, start, stop)
+            portions = self._read_from(self._mover.tiers[row.tier], source, row, find, start, stop)
             stream = TierStream(portions, self._threads[row.tier], text)
             probe = self._mover.access.probes[row.tier]
             is_last = all(self._mover.tiers[later.tier].kind == TAPE for later in readable[i + 1 :])
@@ -119,7 +126,7 @@ class TierReader:
             else:
                 return stream
         if on_tape and not failed:
-            raise NotOnline(member.name)
+            raise NotOnline(text)
         raise TierFailed(f"{text} cannot be read: {'; '.join(problems)}")
 
     def _fastest_first(self, rows: Iterable[ReplicaRow]) -> list[ReplicaRow]:
@@ -142,14 +149,16 @@ class TierReader:
         return (source, rows) if is_readable or (in_tiers and source.is_dropped) else None
 
     def _read_from(  # noqa: PLR0913, PLR0917 (where the bytes are)
-        self, tier: Tier, source: PackSource, row: ReplicaRow, member: Member, start: int, stop: int
+        self, tier: Tier, source: PackSource, row: ReplicaRow, find: FindMember, start: int, stop: int
     ) -> Iterator[bytes]:
         """Yield bytes of a member; mark a replica that has others as LOST, so that it is written again."""
         if _is_offline(tier, row):
             raise NotOnline(f"tier {tier.name}: {row.key}")
+        pack = _pack(tier, source, row)
+        member = find(pack)
+        begin, _ = pack.span(member.name)
         with self._ledger.losing(source, row):
             try:
-                begin, _ = source.pack.span(member.name)
                 if member.size > _LARGEST_IN_MEMORY:
                     whole = member.sha256 if stop - start == member.size else None
                     yield from _compared(tier.read(row.key, begin + start, begin + stop), whole, member.name)
@@ -198,6 +207,30 @@ class TierStream:
 
     async def _next(self) -> bytes:
         return await self._threads.run(partial(next, self._portions, b""))
+
+
+def _pack(tier: Tier, source: PackSource, row: ReplicaRow) -> Pack:
+    """Return a pack; if its manifest cannot be read, by the head of a verified replica, from which it is restored.
+
+    Raise TierError if the replica does not have it either.
+    """
+    try:
+        return source.pack
+    except VolumeFailed as error:
+        problem = error.detail
+    try:
+        pack = checked_head(row.key, partial(read_head, tier_range(tier, row.key)))
+    except ValueError as error:
+        raise TierError(f"tier {tier.name}: {row.key} cannot be used: {error}; {problem}") from error
+    if pack.size != row.size:
+        raise TierError(f"tier {tier.name}: {row.key} should have {pack.size} bytes, not {row.size}; {problem}")
+    done = f"its manifest is restored from tier {tier.name}"
+    try:
+        restore_manifest(source.folder, pack)
+    except VolumeError as error:  # the next reader tries it again
+        done = f"its manifest is read in tier {tier.name}, and cannot be restored: {error.detail}"
+    log.warning("%s: %s; %s", source.text, problem, done, extra={"event": "manifest-unreadable", **source.fields})
+    return pack
 
 
 def _is_offline(tier: Tier, row: ReplicaRow) -> bool:

@@ -18,12 +18,13 @@ from databuffer.amounts import count
 from databuffer.errors import VolumeFailed
 from databuffer.holdings.contents import PACKS_FOLDER
 from databuffer.storage.dropped import TIERS, Dropped, encode_dropped, is_dropped, read_dropped
-from databuffer.storage.files import make_folder, move_unusable_aside, replace_file, volume_errors
+from databuffer.storage.files import make_folder, replace_file, volume_errors
 from databuffer.storage.finding import Finding
 from databuffer.storage.manifest import read_manifest
 from databuffer.storage.segment_recovery import check_reachable
 from databuffer.storage.store import Store
 from databuffer.storage.volume import archive_name
+from databuffer.tiers.packs.heads import AnyPack, checked_head, restore_manifest
 from databuffer.tiers.packs.pack import (
     PREFIXES,
     FilesPack,
@@ -39,8 +40,6 @@ from gwservice.atomic import sync as sync_folder
 from gwwire.manifest import MANIFEST
 from gwwire.public import BatchState
 from gwwire.tiering import Replica, ReplicaState
-
-AnyPack = SegmentPack | FilesPack
 
 #: The interval at which a tape is asked which packs can be read.
 _POLL_SECONDS = 0.5
@@ -62,7 +61,7 @@ def rebuild(store: Store, tiers: Collection[Tier]) -> Iterator[Finding]:
     for tier in sorted(tiers, key=lambda tier: tier.kind == "tape"):
         for key, found in _heads(tier, [key for key, packs in listed.items() if tier.name in packs]):
             try:
-                pack = _checked(key, found)
+                pack = checked_head(key, found)
             except (TierError, ValueError) as error:
                 yield Finding(f"{key} in tier {tier.name} cannot be used: {error}")
                 continue
@@ -149,19 +148,6 @@ def _names(store: Store) -> Mapping[str, str]:
     return {row.id: row.path for row in store.catalog.batches.all() if row.state is BatchState.ARCHIVED}
 
 
-def _checked(key: str, read: Callable[[], AnyPack]) -> AnyPack:
-    """Return the pack under a key; raise TierError, or ValueError if it is not that of the key."""
-    pack = read()
-    if problem := next(pack.wrong_totals(), None):
-        raise ValueError(problem)
-    if isinstance(pack, FilesPack):
-        if files_key(pack.manifest.transaction) != key:
-            raise ValueError(f"it is the pack of transaction {pack.manifest.transaction}")
-    elif key_of(pack.manifest.batch) != key:
-        raise ValueError(f"it is the pack of batch {pack.manifest.batch!r}")
-    return pack
-
-
 def _restoring(
     store: Store, pack: AnyPack, found: Mapping[str, Stored], names: Mapping[str, str], folder: Path | None
 ) -> Iterator[Finding]:
@@ -206,13 +192,6 @@ def _restore_files(store: Store, pack: FilesPack, found: Mapping[str, Stored]) -
         for name, content in reversed(_files_of(pack, folder.name, found).items()):  # with the manifest, it is there
             replace_file(folder / name, content, durable=True)
         sync_folder(folder.parent)
-
-
-def restore_manifest(folder: Path, pack: AnyPack) -> None:
-    """Write the manifest of a pack to its folder, which has everything else."""
-    with volume_errors():
-        move_unusable_aside(folder / MANIFEST)
-        replace_file(folder / MANIFEST, pack.content, durable=True)
 
 
 def _files_of(pack: AnyPack, name: str, found: Mapping[str, Stored]) -> dict[str, bytes]:

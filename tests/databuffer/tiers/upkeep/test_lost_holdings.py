@@ -301,3 +301,20 @@ async def test_a_manifest_that_cannot_be_read_is_named_and_restored_from_its_pac
     assert {path: await read_file(buffer, made, path) for path in FILES} == FILES
     await buffer.close()
     assert main(["fsck"]) == 0
+
+
+@pytest.mark.parametrize("content", [b'{"transaction": "', b"", None], ids=["half", "empty", "missing"])
+async def test_a_reader_gets_the_files_of_a_dropped_pack_and_its_manifest_is_restored(
+    opening: OpenBuffer, tier: CountingTier, settings: BufferSettings, content: bytes | None
+) -> None:
+    made = await packed(await opening(tier, holding_tiering=DROPPED), {"object": VERIFIED})
+    buffer = await opening(tier, holding_tiering=DROPPED)
+    await until_packed(buffer, made, {"object": VERIFIED})
+    manifest = Contents(settings.DTVOLROOT / ".holdings").packs / made.id / MANIFEST
+    before = manifest.read_bytes()
+    if content is None:
+        manifest.unlink()
+    else:
+        manifest.write_bytes(content)
+    assert {path: await read_file(buffer, made, path) for path in FILES} == FILES
+    assert manifest.read_bytes() == before

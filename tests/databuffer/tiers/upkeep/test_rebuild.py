@@ -10,6 +10,7 @@ import pytest
 from databuffer.__main__ import main
 from databuffer.app import create_store
 from databuffer.buffer import Buffer
+from databuffer.errors import TierFailed
 from databuffer.settings import BufferSettings
 from databuffer.storage.catalog import BatchRow, CataloguedSegment, SegmentFilter
 from databuffer.storage.dropped import TIERS
@@ -412,3 +413,38 @@ async def test_a_copy_of_the_folder_of_a_dropped_batch_stays_in_the_catalog_besi
     await buffer.close()
     assert {row.id: row.path for row in rows} == {batch: folder.name, "a2020-01-01-00-00": copy.name}
     assert await run("fsck") == 0
+
+
+@damages
+async def test_a_reader_gets_the_segments_of_a_dropped_batch_and_the_manifest_is_restored(
+    open_buffer: OpenBuffer, settings: BufferSettings, caplog: pytest.LogCaptureFixture, damage: Damage
+) -> None:
+    buffer = await open_buffer()
+    batch = await archive(buffer, OBJECT)
+    manifest = settings.DTVOLROOT / (await buffer.queries.batch(batch)).path / MANIFEST
+    before = manifest.read_bytes()
+    await buffer.close()
+    buffer = await open_buffer()  # nothing is in its memory
+    damage(manifest)
+    for row in await segments(buffer, batch):
+        file = await buffer.tier_reader.open(row)
+        assert file
+        with file:
+            assert len(file.read()) == row.bytes
+    assert manifest.read_bytes() == before
+    assert "its manifest is restored from tier object" in caplog.text
+
+
+async def test_a_reader_is_told_if_the_replica_does_not_have_the_manifest_either(
+    open_buffer: OpenBuffer, settings: BufferSettings
+) -> None:
+    buffer = await open_buffer()
+    batch, other = await archive(buffer, OBJECT), await archive(buffer, OBJECT)
+    manifest = settings.DTVOLROOT / (await buffer.queries.batch(batch)).path / MANIFEST
+    await buffer.close()
+    buffer = await open_buffer()
+    cut(manifest)
+    shutil.copy(object_file(settings, other), object_file(settings, batch))
+    [row, *_] = await segments(buffer, batch)
+    with pytest.raises(TierFailed, match=f"it is the pack of batch '{other}'; .* cannot be understood: it is not JSON"):
+        await buffer.tier_reader.open(row)
