@@ -111,7 +111,7 @@ class Buffer:
         grace = None if holding_grace is None else holding_grace * 10**9
         seals = FileSeals(store, file_packs, self._replicas, policy=holding_tiering, grace=grace)
         discards = Discards(store, self.state, file_packs, self._replicas, self.performer, mover, grace=grace)
-        lost = LostHoldings(store, self._replicas, seals)
+        lost = LostHoldings(store, self.state, self._replicas, seals)
         self._sweep = Sweep(
             store, self.records, self.queries, mover, self._watch, cache, seals, discards, lost, scrub_every=scrub_every
         )

@@ -90,6 +90,7 @@ class Queries:
             more_channels=len(tally) - len(latest),
             archived=state.archived,
             quarantined=state.quarantined,
+            left_out=len(state.left_out) + len(state.unknown_holdings),
             unread_meta=state.unread_meta,
             free=space.free if space else None,
             size=space.size if space else None,

@@ -5,7 +5,7 @@ Only the commit thread changes it. It replaces what other threads read at the en
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from enum import Enum, auto
@@ -19,7 +19,7 @@ from databuffer.settings import OnFrozen
 from databuffer.storage.catalog import SegmentRow
 from databuffer.storage.files import PROBE_SIZE, Space
 from databuffer.storage.metadata import stored_entries
-from databuffer.storage.recovery import recover, retry_if_catalog_damaged
+from databuffer.storage.recovery import left_out, recover, retry_if_catalog_damaged
 from databuffer.storage.spending import day_of
 from databuffer.storage.store import OPERATIONAL, OpenBatch, Store
 from databuffer.storage.tally import counted
@@ -63,6 +63,8 @@ class State:
         events: the newest events, the oldest first.
         refused: the number of segments refused since the freeze.
         recovered: digests of segments that recovery found and that no Idempotency-Key belongs to.
+        left_out: the archives that cannot be read, and are not in the catalog.
+        unknown_holdings: the transactions that cannot be restored from the manifests of their packs.
         unread_meta: the number of segments of an earlier version whose `meta` cannot be searched yet.
         make_space: begins to delete files that can be made again; called while the volume has little space.
 
@@ -86,6 +88,8 @@ class State:
         self.refused = 0
         self.archived = 0
         self.quarantined = 0
+        self.left_out: Collection[str] = ()
+        self.unknown_holdings: Collection[str] = ()
         self.recovered: frozenset[str] = frozenset()
         self.coverage = CoverageKeeper(store.catalog)
         self.unread_meta = 0
@@ -142,6 +146,7 @@ class State:
         self.coverage = CoverageKeeper(catalog)
         self.archived = catalog.batches.archived()
         self.quarantined = self._store.volume.quarantined()
+        self.left_out = left_out(self._store)
         self.agreement = Agreement.UNPROVEN
         self.cover()
 

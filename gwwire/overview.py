@@ -79,6 +79,9 @@ class Overview(Struct, frozen=True, kw_only=True):
     events: Annotated[list[EventOverview], Meta(description="the newest events since the buffer started, oldest first")]
     ready: Annotated[bool, Meta(description="the result of /readyz")]
     unread_meta: Annotated[int, Meta(description="segments of an earlier version whose meta is not searchable yet")] = 0
+    left_out: Annotated[
+        int, Meta(description="archives and packs of files whose manifests cannot be read; the log names them")
+    ] = 0
     used: Annotated[
         int | None, Meta(description="bytes of the volume that are used; the rest of `size` is free or kept for root")
     ] = None

@@ -57,11 +57,11 @@ def recover(store: Store, *, thorough: bool = False) -> Iterator[Finding]:
     store.open(thorough=thorough)
     if store.catalog.replaced:
         yield Finding(store.catalog.replaced, "moved aside and rebuilt from the volume", lambda: None)
-    for finding in _nameless(store):  # before `_left_out` is asked
+    for finding in _nameless(store):  # before `left_out` is asked
         if finding.repair:
             finding.repair()
         yield finding
-    unchanged = not thorough and store.catalog.take_clean_stop() == store.trace() and not _left_out(store)
+    unchanged = not thorough and store.catalog.take_clean_stop() == store.trace() and not left_out(store)
     for finding in _examine(store, unchanged=unchanged, thorough=thorough):
         if finding.repair:
             finding.repair()
@@ -140,7 +140,7 @@ def _nameless(store: Store) -> Iterator[Finding]:
         yield Finding(what, "dropped from the catalog", partial(_drop_archive, store, rows[name].id))
 
 
-def _left_out(store: Store) -> set[str]:
+def left_out(store: Store) -> set[str]:
     """Return the names of the archives that the catalog does not have: an earlier start could not read them."""
     return {folder.name for folder in store.volume.archives()} - archive_rows(store).keys()
 

@@ -146,7 +146,7 @@ function channelCell(channel, place) {
 }
 
 function showNotices(overview) {
-  const { next, last_error: error, quarantined, free, time, tiers = [] } = overview;
+  const { next, last_error: error, quarantined, left_out: leftOut, free, time, tiers = [] } = overview;
   const notices = [];
   if (error) notices.push(["bad", `Last error, ${durationText(Math.max(0, Math.floor(time - error.at)))} ago`, `${error.code}: ${error.detail}`]);
   for (const { name, error: failure } of tiers.filter((tier) => tier.error)) notices.push(["warn", `Tier ${name} fails`, failure]);
@@ -154,6 +154,7 @@ function showNotices(overview) {
   for (const { name, lost } of tiers.filter((tier) => tier.lost)) notices.push(["bad", "Replica lost", `${plural(lost, "replica")} in ${name} ${lost === 1 ? "is" : "are"} missing or altered.`]);
   if (nearlyFull(overview)) notices.push(["warn", "Nearly full", `${sizeText(free)} are free on the volume.`]);
   if (quarantined) notices.push(["warn", "Quarantine", `${plural(quarantined, "file")} ${quarantined === 1 ? "is" : "are"} no valid segment${quarantined === 1 ? "" : "s"} and ${quarantined === 1 ? "was" : "were"} moved to quarantine/.`]);
+  if (leftOut) notices.push(["bad", "Left out", `${countText(leftOut)} ${leftOut === 1 ? "archive or pack of files is" : "archives or packs of files are"} left out, because the manifest cannot be read; the log of the buffer names each.`]);
   if (next) notices.push(["calm", "Next batch", `${plural(next.n_itm, "segment")}, ${sizeText(next.buff_size)} since the freeze; it becomes the current batch when this one is archived.`]);
   const wanted = JSON.stringify(notices);
   const target = byId("notices");

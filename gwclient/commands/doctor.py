@@ -135,13 +135,24 @@ async def _examine_services(client: GlitchflowClient) -> AsyncIterator[Finding]:
 
 
 async def _examine_tiers(client: GlitchflowClient) -> AsyncIterator[Finding]:
-    """Name tiers that fail or that TIERS lacks, and recalls that wait; there are none if the route is missing."""
+    """Name tiers that fail or that TIERS lacks, recalls that wait, and how many archives the datastore leaves out.
+
+    There are none if a route is missing.
+    """
     try:
-        found = await client.tiers()
+        for finding in tier_findings(await client.tiers()):
+            yield finding
+        left_out = (await client.overview()).left_out
     except GatewayError:
         return
-    for finding in tier_findings(found):
-        yield finding
+    if left_out:
+        yield Finding("archives", Verdict.WRONG, _left_out_text(left_out))
+
+
+def _left_out_text(number: int) -> str:
+    """Return how many archives and packs of files are left out, and what helps."""
+    named = count_text(number, "archive or pack of files is", "archives or packs of files are")
+    return f"{named} left out, because the manifest cannot be read; the log of the buffer names each"
 
 
 def tier_findings(found: Tiers) -> Iterator[Finding]:

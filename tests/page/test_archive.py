@@ -101,6 +101,7 @@ def test_moves_are_shown_while_they_run_and_recalls_while_they_wait(
     recalling = {"batch": "b2", "step": "recall", "began": now, "done": 0, "of": None, "rate": None}
     gone = tiers[-1] | {"name": "gone", "kind": "", "in_tiers": False, "replicas": 3, "unreadable": 2}
     show(
+        left_out=2,
         tiers=[*(tier | {"missing": int(tier["name"] == "copy")} for tier in tiers), gone],
         moves=[each | {"reason": None} for each in (copying, recalling)],
         recalls=[{"batch": "b3", "since": now, "reason": None}],
@@ -113,6 +114,8 @@ def test_moves_are_shown_while_they_run_and_recalls_while_they_wait(
     expect(tier_cells(page, "copy").nth(7)).to_have_text("1")
     expect(tier_cells(page, "gone")).to_contain_text(["gone", "—", "not in TIERS", "3"])
     expect(page.locator("#notices .notice", has_text="TIERS lacks a tier")).to_contain_text("only gone has them")
+    left_out = page.locator("#notices .notice", has_text="Left out")
+    expect(left_out).to_contain_text("2 archives or packs of files are left out, because the manifest cannot be read")
 
 
 def test_the_view_of_a_batch_has_its_replicas_and_its_policy(page: Page, client: httpx2.Client) -> None:

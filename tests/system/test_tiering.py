@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import tarfile
 import time
 from collections.abc import Callable, Iterator
@@ -197,3 +198,22 @@ def test_a_tier_that_fails_is_named_by_the_doctor_and_the_list_of_tiers(site: Si
     listed = run_forked(["gwclient", "tiers"], os.environ | {"SRV": site.trio.url}).stdout.splitlines()[-1]
     assert re.search(r", \d queued, \d missing, last error: tier tape: ", listed)
     away.rename(site.tiers / "tape")
+
+
+def test_an_archive_that_is_left_out_is_named_by_the_doctor(site: Site) -> None:
+    batch = site.archive({"archive_to": ["object"], "keep_on_disk": 0})
+    folder = site.folder(batch)
+    within(60, lambda: not list(folder.glob("gwb*.json")))
+    manifest = (folder / "MANIFEST.json").read_bytes()
+    for content in (manifest[:100], manifest):
+        site.trio.stop()
+        shutil.rmtree(site.trio.home / "datavar" / ".ledger", ignore_errors=True)
+        for path in (site.trio.home / "appdata" / "adm").glob("catalog*"):
+            path.unlink()
+        (folder / "MANIFEST.json").write_bytes(content)
+        site.trio.start()
+        done = run_forked(["gwclient", "doctor"], os.environ | {"SRV": site.trio.url})
+        words = "wrong archives: 1 archive or pack of files is left out, because the manifest cannot be read"
+        is_left_out = content != manifest
+        assert (words in done.stdout) == is_left_out
+        assert (batch in {each["id"] for each in site.gateway.get("/batches").json()["batches"]}) != is_left_out

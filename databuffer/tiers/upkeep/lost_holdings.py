@@ -11,6 +11,7 @@ from databuffer.errors import VolumeError
 from databuffer.holdings import packed, restored
 from databuffer.holdings.contents import PACKS_FOLDER
 from databuffer.holdings.packed import pack_of
+from databuffer.state import State
 from databuffer.storage.clock import steady_ns
 from databuffer.storage.dropped import REMEDY, TIERS
 from databuffer.storage.files import read_stored, volume_errors
@@ -36,17 +37,20 @@ class _Head(msgspec.Struct, frozen=True):
 class LostHoldings:
     """Makes the transactions again of which the ledger has no pack, though its manifest is on the volume."""
 
-    def __init__(self, store: Store, ledger: ReplicaLedger, seals: FileSeals) -> None:
+    def __init__(self, store: Store, state: State, ledger: ReplicaLedger, seals: FileSeals) -> None:
         self._store = store
+        self._state = state
         self._folders = store.volume.holdings / PACKS_FOLDER
         self._ledger = ledger
         self._seals = seals
+        self._unknown: list[str] = []
 
     def restore(self) -> None:
         """Add what is missing to the ledger; called in a thread.
 
         The transaction that began last is the first: a holding has the label and the tags of that time.
         """
+        self._unknown.clear()
         heads = sorted(self._heads(), key=lambda head: head.begun, reverse=True)
         since = {(head.user, head.holding): head.begun for head in heads}  # the first of each
         done = 0
@@ -56,6 +60,7 @@ class LostHoldings:
                 done += 1
             except VolumeError as error:
                 self._report(head.transaction, error.detail)
+        self._state.unknown_holdings = tuple(self._unknown)
         if done:
             text = "transactions of holdings that are restored from the manifests of their packs: %d"
             log.warning(text, done, extra={"event": "holdings-restored"})
@@ -89,7 +94,7 @@ class LostHoldings:
             return None
         return head
 
-    @staticmethod
-    def _report(transaction: str, problem: str) -> None:
+    def _report(self, transaction: str, problem: str) -> None:
+        self._unknown.append(transaction)
         fields = {"event": "holding-unknown", "transaction": transaction}
         log.warning("transaction %s cannot be restored: %s", transaction, problem, extra=fields)

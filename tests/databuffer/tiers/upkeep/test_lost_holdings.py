@@ -285,8 +285,9 @@ async def test_a_manifest_that_cannot_be_read_is_named_and_restored_from_its_pac
     buffer = await opening(tier, holding_tiering=policy)
     assert await all_holdings(buffer) == []
     await sweep(buffer)
-    await buffer.close()
     is_named = content is not None or policy is DROPPED  # else nothing says that there was a pack
+    assert (await buffer.queries.overview()).left_out == is_named
+    await buffer.close()
     assert ("`python -m databuffer tiers rebuild`" in caplog.text) == is_named
     for name in ("DTVOLROOT", "DATAROOT", "ADMROOT", "LOGROOT"):
         monkeypatch.setenv(name, str(getattr(settings, name)))

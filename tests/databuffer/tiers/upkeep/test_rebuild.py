@@ -260,7 +260,7 @@ async def archived(buffer: Buffer) -> list[BatchRow]:
 
 
 def add_without_manifest(settings: BufferSettings, folder: Path) -> str:
-    """Have an archive in the catalog as it was added without its manifest by an earlier version; return its id."""
+    """Put an archive into the catalog as it was added without its manifest by an earlier version; return its id."""
     store = create_store(settings)
     store.catalog.open()
     row = next(row for row in store.catalog.batches.all() if row.path == folder.name)
@@ -292,6 +292,7 @@ async def test_a_batch_that_only_tiers_have_is_left_out_until_its_manifest_is_re
         caplog.clear()
         buffer = await open_buffer()
         assert [row.id for row in await archived(buffer)] == [other]
+        assert (await buffer.queries.overview()).left_out == 1
         await buffer.close()
         assert f"not repaired: archive {folder.name!r} is not in the catalog, and cannot be read" in caplog.text
         assert "`python -m databuffer tiers rebuild`" in caplog.text
@@ -305,6 +306,7 @@ async def test_a_batch_that_only_tiers_have_is_left_out_until_its_manifest_is_re
     assert {row.id: row.digest for row in await archived(buffer)} == {id_: row.digest for id_, row in rows.items()}
     assert [row.name for row in await segments(buffer, broken)] == names
     assert (await buffer.tiers.replicas(broken)).tiering == OBJECT
+    assert (await buffer.queries.overview()).left_out == 0
     await buffer.close()
     assert await run("fsck") == 0
 
