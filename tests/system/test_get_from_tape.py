@@ -20,7 +20,7 @@ from tests.support.segments import JSON
 #: Of one pack.
 ONE = 7_000
 CHANNELS = "H1:A", "L1:A"
-BATCHES = 4
+BATCHES = 3
 START = 1_400_000_000
 
 StartTrio = Callable[..., Trio]
@@ -80,8 +80,7 @@ def begin_get(gateway: httpx2.Client, out: Path, *words: str) -> subprocess.Pope
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-@pytest.mark.parametrize("kind", ["hdf5", "ndjson"])
-@pytest.mark.parametrize("capacity", [ONE, 2 * ONE], ids=["one fits", "two fit"])
+@pytest.mark.parametrize(("capacity", "kind"), [(ONE, "hdf5"), (2 * ONE, "ndjson")], ids=["one fits", "two fit"])
 def test_batches_that_do_not_fit_into_the_cache_together_are_read_one_after_the_other(
     start: Start, tmp_path: Path, capacity: int, kind: str
 ) -> None:
