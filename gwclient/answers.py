@@ -121,6 +121,6 @@ def redirected(source: str, path: str, status: int, target: str) -> Redirected:
     """Return the error for an answer that redirects the request of a path from the gateway `source` to `target`."""
     target = hide_user(target)
     other = target.removesuffix(path)
-    is_gateway = target.endswith(path) and other != source
+    is_gateway = target.endswith(path) and other != source and not {"?", "#"} & set(other)  # as a login page
     advice = f"set SRV={other}" if is_gateway else "--srv or SRV has to name the gateway itself"
     return Redirected(f"{source} redirects to {target}: {advice}", status=status)

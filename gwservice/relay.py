@@ -94,7 +94,7 @@ class Relay:
         """Relay a request with its whole body; `target` replaces its path and query, `headers` are passed down too."""
         method = scope["method"]
         target = target_of(scope) if target is None else target
-        if request.is_head and not self._until_gone and await self._relay_head(request, send, target, headers):
+        if request.is_head and await self._relay_head(request, send, target, headers):
             return
         with _Share(self._memory) as share:
             body = [] if method == "GET" else await self._read(share, request, receive)

@@ -46,7 +46,7 @@ END
   reason="$path answered $code ${type:-without a type}, not 200 application/json as a gateway does"
   target=$(printf '%s' "$target" | sed 's|//[^/?#]*@|//***@|')
   [ -z "$target" ] || reason="$path is redirected ($code) to $target"
-  case $target in *"$path") reason="$reason; set SRV=${target%"$path"}" ;; esac
+  case $target in *[?#]*) ;; *"$path") reason="$reason; set SRV=${target%"$path"}" ;; esac
   echo "${0##*/}: $reason" >&2
   return 22
 }

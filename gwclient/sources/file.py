@@ -136,6 +136,7 @@ class FileSource:
     meta: tuple[tuple[str, str], ...] = ()  # metadata of all runs, as the event; part of the meta of each segment
     name: str = ""  # what its cursor is named after; by default the files' paths
     grid: Grid = field(default_factory=Grid)  # the sampling of arrays, which do not have it
+    are_downloads: bool = False  # files of other bytes would have other paths
     #: One line for each file, or GPS span of one, that could not be read so far, with its path.
     failures: dict[str, Path] = field(default_factory=dict, init=False, compare=False)
     #: The files that have none of the wanted channels; they are no failures if another file has one.
@@ -156,12 +157,12 @@ class FileSource:
     def changed_since(self, when: float) -> list[tuple[Path, Span]]:
         """Return the files that were written, or replaced, after a Unix time, each with what a cursor records of it.
 
-        Downloads are not among them: those of other bytes have another name.
+        Downloads are not among them.
         """
         return [
             (file.path, Span(recorded_name(each.channel, each.dt), each.t0, each.gps(each.count)))
             for file, each in self._recordings
-            if not self.name and file.changed > when
+            if not self.are_downloads and file.changed > when
         ]
 
     @cached_property

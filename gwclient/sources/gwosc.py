@@ -59,7 +59,8 @@ def open_data(  # noqa: PLR0913, PLR0917 (what open data are chosen by)
     paths = {downloads.fetch(url): url for url in urls}
     about = f"{event} " if event else ""
     name = f"gwosc {about}[{start!r}, {stop!r}) of {','.join(detectors)} at {rate} Hz"
-    files = FileSource(tuple(paths), start, stop, bits, (), (("event", event),) if event else (), name)
+    meta = (("event", event),) if event else ()
+    files = FileSource(tuple(paths), start, stop, bits, (), meta, name, are_downloads=True)
     with suppress(InvalidSource):
         runs = list(files.runs())
         if not files.failures:

@@ -105,6 +105,21 @@ async def test_a_head_is_relayed_as_such_and_the_reason_of_one_that_fails_is_tha
     assert heads == [b"HEAD", b"HEAD", b"GET"], "over one connection"
 
 
+async def test_a_head_of_an_answer_that_may_wait_is_relayed_as_such_too() -> None:
+    heads: list[bytes] = []
+
+    def answers(talk: ServerConnection) -> None:
+        heads.append(talk.head().partition(b" ")[0])
+        talk.exactly(0)
+        talk.say(b"HTTP/1.1 200 OK\r\nContent-Length: 600\r\n\r\n", b"")
+
+    request = RequestContext({})
+    request.is_head = True
+    with raw_server(answers) as server, closing(Upstream(server.url, "dslogic")) as upstream:
+        await Relay(upstream, max_body=100, until_gone=True).relay(request, scope("GET"), body, Client().send)
+    assert heads == [b"HEAD"]
+
+
 async def test_an_error_without_a_problem_document_is_not_relayed() -> None:
     def answers(talk: ServerConnection) -> None:
         talk.request()

@@ -59,10 +59,11 @@ def test_a_redirect_is_an_error_that_names_the_address_to_set(command: str, path
     assert lines[1:] == (["streamdata.sh: sending - failed"] if name == "streamdata.sh" else [])
 
 
-def test_a_redirect_to_another_page_suggests_no_address() -> None:
-    seen = run_script("stats.sh", "302 Found\r\nLocation: https://login.example.org/?next=1")
+@pytest.mark.parametrize("query", ["next=1", "rd=/stats"])
+def test_a_redirect_to_another_page_suggests_no_address(query: str) -> None:
+    seen = run_script("stats.sh", f"302 Found\r\nLocation: https://login.example.org/?{query}")
     assert seen.returncode == 22
-    assert seen.stderr == "stats.sh: /stats is redirected (302) to https://login.example.org/?next=1\n"
+    assert seen.stderr == f"stats.sh: /stats is redirected (302) to https://login.example.org/?{query}\n"
 
 
 def test_a_redirect_does_not_show_the_password_in_srv() -> None:

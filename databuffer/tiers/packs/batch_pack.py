@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from databuffer.errors import NotFound
+from databuffer.errors import NotFound, VolumeFailed
 from databuffer.storage.catalog import BatchRow
 from databuffer.storage.catalog.batches import BATCH_RECORD
 from databuffer.storage.dropped import write_meta
@@ -15,6 +15,7 @@ from databuffer.tar import Member
 from databuffer.tiers.packs.pack import SegmentPack, folder_pack, key_of
 from databuffer.tiers.packs.source import PackSource
 from gwservice.atomic import sync as sync_folder
+from gwwire.manifest import MANIFEST
 from gwwire.public import BatchState
 
 #: Files that are deleted before it is checked whether the deletion was stopped.
@@ -39,8 +40,11 @@ class BatchPack(PackSource):
 
     @cached_property
     def pack(self) -> SegmentPack:
-        """The pack."""
-        return folder_pack(self.folder)
+        """The pack; raise VolumeFailed, as for a malformed manifest, if that is not the one that was sealed."""
+        pack = folder_pack(self.folder)
+        if (batch := pack.manifest.batch) != self.name:
+            raise VolumeFailed(f"{self.folder / MANIFEST} is damaged: it is that of batch {batch!r}")
+        return pack
 
     @property
     def text(self) -> str:

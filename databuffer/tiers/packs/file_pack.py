@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from databuffer.errors import NotFound
+from databuffer.errors import NotFound, VolumeFailed
 from databuffer.holdings import packed
 from databuffer.holdings.contents import Contents
 from databuffer.holdings.packed import Packed
@@ -17,6 +17,7 @@ from databuffer.storage.store import Store
 from databuffer.tar import Member
 from databuffer.tiers.packs.pack import FilesPack, files_key, files_pack
 from databuffer.tiers.packs.source import PackSource
+from gwwire.manifest import MANIFEST
 
 
 @dataclass(frozen=True)
@@ -39,8 +40,11 @@ class FilePack(PackSource):
 
     @cached_property
     def pack(self) -> FilesPack:
-        """The pack."""
-        return files_pack(self.folder)
+        """The pack; raise VolumeFailed, as for a malformed manifest, if that is not the one that was sealed."""
+        pack = files_pack(self.folder)
+        if (transaction := pack.manifest.transaction) != self.name:
+            raise VolumeFailed(f"{self.folder / MANIFEST} is damaged: it is that of transaction {transaction}")
+        return pack
 
     @property
     def text(self) -> str:

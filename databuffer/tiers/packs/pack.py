@@ -36,7 +36,7 @@ _HEADER, _SIZE = 512, slice(124, 135)
 _LARGEST_MANIFEST = 1 << 30
 _SAFE_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}", re.ASCII)
 
-P = TypeVar("P")
+P = TypeVar("P", bound="Pack")
 
 #: Return the bytes [start, stop) of a pack, fewer at its end.
 ReadRange = Callable[[int, int], bytes]
@@ -222,7 +222,7 @@ def checked_member(member: Member, chunks: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def folder_pack(folder: Path) -> SegmentPack:
-    """Return the pack of the batch in a folder; raise VolumeFailed if its manifest is missing or malformed."""
+    """Return the pack of the batch in a folder; raise VolumeFailed if its manifest is missing, malformed or altered."""
     return _readable(folder, SegmentPack)
 
 
@@ -235,9 +235,12 @@ def _readable(folder: Path, kind: Callable[[bytes], P]) -> P:
     with volume_errors():
         content = read_stored(folder / MANIFEST)
     try:
-        return kind(content)
+        pack = kind(content)
     except ValueError as error:
         raise VolumeFailed(f"{folder / MANIFEST} cannot be understood: {error}") from error
+    if problems := list(pack.wrong_totals()):
+        raise VolumeFailed(f"{folder / MANIFEST} is damaged: {'; '.join(problems)}")
+    return pack
 
 
 def folder_chunks(folder: Path, pack: Pack) -> Iterator[bytes]:

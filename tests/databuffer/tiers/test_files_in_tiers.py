@@ -1,5 +1,6 @@
 """The files of a transaction reach the tiers of the policy as one pack, leave the disk, and are read from anywhere."""
 
+import hashlib
 import shutil
 import tarfile
 from collections.abc import Callable
@@ -175,6 +176,21 @@ async def test_head_of_what_only_a_tier_has_is_answered_while_the_tier_is_away(
             tier.down = True
             compared = "etag", "content-length", "content-type", "accept-ranges"
             assert {each: head.headers[each] for each in compared} == {each: got.headers[each] for each in compared}
+
+
+async def test_an_altered_manifest_makes_no_replica_of_files_lost_and_is_restored(
+    opening: OpenBuffer, settings: BufferSettings, tier: CountingTier
+) -> None:
+    buffer = await opening(tier, holding_tiering=DROPPED)
+    made = await put_files(buffer, FILES)
+    await until_packed(buffer, made, {"object": VERIFIED})
+    manifest = settings.DTVOLROOT / ".holdings" / "packs" / made.id / MANIFEST
+    before = manifest.read_text()
+    digest = hashlib.sha256(FILES["/data/a.h5"]).hexdigest()
+    manifest.write_text(before.replace(digest, ("1" if digest[0] == "0" else "0") + digest[1:]))
+    assert await read_from_tier(buffer, made, "/data/a.h5", 0, 3000) == FILES["/data/a.h5"]
+    assert manifest.read_text() == before
+    assert await pack_states(buffer, made) == {"object": VERIFIED}
 
 
 async def test_with_the_disk_as_the_cache_of_the_tape_files_come_back_to_it(

@@ -522,6 +522,7 @@ def redirecting(location: str) -> Script:
         ("", "https://gw.example.org/PATH", "https://gw.example.org/PATH: set SRV=https://gw.example.org"),
         ("/flow", "https://u:p@gw/flow/PATH", "https://***@gw/flow/PATH: set SRV=https://***@gw/flow"),
         ("", "https://sso/login?to=1", "https://sso/login?to=1: --srv or SRV has to name the gateway itself"),
+        ("", "https://sso/in?rd=/PATH", "https://sso/in?rd=/PATH: --srv or SRV has to name the gateway itself"),
         ("", "/PATH", "URL/PATH: --srv or SRV has to name the gateway itself"),
         ("", "https://[", "https://[: --srv or SRV has to name the gateway itself"),
     ],

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 
@@ -120,6 +121,22 @@ def test_what_was_sent_in_segments_of_another_length_is_not_sent_again(
     assert gwclient(*words).json["acknowledged"] == 4
     assert gwclient(*words, "--segment-seconds", "2").json["acknowledged"] == 0
     assert len(gateway.segments) == 4
+
+
+@with_open_data
+def test_a_file_of_a_folder_that_was_written_anew_is_sent(
+    gateway: StandInGateway, gwclient: Any, tmp_path: Path
+) -> None:
+    for path in (H1_FILE, L1_FILE):
+        shutil.copy(path, tmp_path)
+    push = ("push", str(tmp_path), "--json")
+    assert gwclient(*push).json["acknowledged"] == 64
+    with h5py.File(tmp_path / H1_FILE.name, "r+") as file:
+        file["strain/Strain"][5000] = 7
+    again = gwclient(*push)
+    assert again.json["acknowledged"] == 32
+    assert len(gateway.segments) == 96
+    assert again.err == f"{tmp_path / H1_FILE.name} changed since the last push; all of it is sent\n"
 
 
 def test_an_array_with_another_start_is_another_source(gateway: StandInGateway, gwclient: Any, tmp_path: Path) -> None:

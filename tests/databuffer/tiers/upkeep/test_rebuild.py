@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from databuffer.__main__ import main
 from databuffer.app import create_store
@@ -16,10 +17,11 @@ from databuffer.storage.catalog import BatchRow, CataloguedSegment, SegmentFilte
 from databuffer.storage.dropped import TIERS
 from databuffer.tiers.packs.pack import key_of
 from databuffer.tiers.upkeep import rebuild, sweep
-from gwwire.manifest import MANIFEST
+from gwwire.manifest import MANIFEST, decode_manifest, encode_manifest
 from gwwire.public import BatchState
+from gwwire.records import StepState
 from gwwire.tiering import DISK, ReplicaState, Tiering
-from tests.support.archives import OpenBuffer, performed, states, until
+from tests.support.archives import OpenBuffer, performed, states, step_in, until
 from tests.support.archives import archive as begin_to_archive
 from tests.support.segments import segment_body
 
@@ -435,6 +437,41 @@ async def test_a_reader_gets_the_segments_of_a_dropped_batch_and_the_manifest_is
             assert len(file.read()) == row.bytes
     assert manifest.read_bytes() == before
     assert "its manifest is restored from tier object" in caplog.text
+
+
+def alter(manifest: Path) -> None:
+    """Change a digit of a digest."""
+    text = manifest.read_text()
+    at = text.index('"sha256": "') + len('"sha256": "')
+    manifest.write_text(f"{text[:at]}{'1' if text[at] == '0' else '0'}{text[at + 1 :]}")
+
+
+def be_anothers(manifest: Path) -> None:
+    """Become the manifest of another batch."""
+    found = decode_manifest(manifest.read_bytes())
+    manifest.write_bytes(encode_manifest(structs.replace(found, batch="b1")))
+
+
+@pytest.mark.parametrize("damage", [alter, be_anothers])
+async def test_a_manifest_that_is_not_the_sealed_one_makes_no_replica_lost_and_is_restored(
+    open_buffer: OpenBuffer, settings: BufferSettings, damage: Damage
+) -> None:
+    buffer = await open_buffer()
+    batch = await archive(buffer, OBJECT)
+    manifest = settings.DTVOLROOT / (await buffer.queries.batch(batch)).path / MANIFEST
+    before = manifest.read_bytes()
+    await buffer.close()
+    damage(manifest)
+    buffer = await open_buffer()
+    await buffer.records.request(f"batch/{batch}", "scrub")
+    step = await step_in(buffer, batch, "scrub", StepState.WAITING, StepState.FAILED)
+    assert "MANIFEST.json is damaged" in str(step.reason)
+    assert states(await buffer.tiers.replicas(batch)) == {"object": ReplicaState.VERIFIED}
+    [row, *_] = await segments(buffer, batch)
+    file = await buffer.tier_reader.open(row)
+    assert file
+    file.close()
+    assert manifest.read_bytes() == before
 
 
 async def test_a_reader_is_told_if_the_replica_does_not_have_the_manifest_either(
