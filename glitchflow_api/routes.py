@@ -82,7 +82,7 @@ class Relayed(Response):
 
 
 class RelayedPage(Relayed):
-    """A page or a file of the pages; a browser is told soon that dslogic hangs."""
+    """A page, or a file that pages load; its time limit is short, so that a browser soon shows that dslogic hangs."""
 
     relay = "page_relay"
 

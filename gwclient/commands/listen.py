@@ -118,7 +118,7 @@ def listen(  # noqa: PLR0913, PLR0917 (one for each option)
 
 
 async def _warn_of_unknown(client: GlitchflowClient, step: str, others: Sequence[str], shown: "_Shown") -> None:
-    """Name the other steps that nobody has declared, if the credential may read them."""
+    """Warn of the other steps that nobody has declared, if the credential allows to list steps."""
     by_listeners = [each for each in others if each not in BATCH_STEPS and not is_own(each)]
     if not by_listeners:
         return

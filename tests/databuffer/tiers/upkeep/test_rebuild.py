@@ -419,15 +419,21 @@ async def test_a_copy_of_the_folder_of_a_dropped_batch_stays_in_the_catalog_besi
     assert await run("fsck") == 0
 
 
+async def dropped(open_buffer: OpenBuffer, settings: BufferSettings) -> tuple[str, Path]:
+    """Archive a batch that only a tier has, and close the buffer; return its id and the path of its manifest."""
+    buffer = await open_buffer()
+    batch = await archive(buffer, OBJECT)
+    manifest = settings.DTVOLROOT / (await buffer.queries.batch(batch)).path / MANIFEST
+    await buffer.close()
+    return batch, manifest
+
+
 @damages
 async def test_a_reader_gets_the_segments_of_a_dropped_batch_and_the_manifest_is_restored(
     open_buffer: OpenBuffer, settings: BufferSettings, caplog: pytest.LogCaptureFixture, damage: Damage
 ) -> None:
-    buffer = await open_buffer()
-    batch = await archive(buffer, OBJECT)
-    manifest = settings.DTVOLROOT / (await buffer.queries.batch(batch)).path / MANIFEST
+    batch, manifest = await dropped(open_buffer, settings)
     before = manifest.read_bytes()
-    await buffer.close()
     buffer = await open_buffer()  # nothing is in its memory
     damage(manifest)
     for row in await segments(buffer, batch):
@@ -456,11 +462,8 @@ def be_anothers(manifest: Path) -> None:
 async def test_a_manifest_that_is_not_the_sealed_one_makes_no_replica_lost_and_is_restored(
     open_buffer: OpenBuffer, settings: BufferSettings, damage: Damage
 ) -> None:
-    buffer = await open_buffer()
-    batch = await archive(buffer, OBJECT)
-    manifest = settings.DTVOLROOT / (await buffer.queries.batch(batch)).path / MANIFEST
+    batch, manifest = await dropped(open_buffer, settings)
     before = manifest.read_bytes()
-    await buffer.close()
     damage(manifest)
     buffer = await open_buffer()
     await buffer.records.request(f"batch/{batch}", "scrub")
